@@ -80,11 +80,7 @@ pub struct PeerInfo {
     pub last_seen: String,
     #[serde(default, deserialize_with = "null_is_default")]
     pub discovered_via: Vec<String>,
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub routable_networks: Vec<String>,
     /// Whole milliseconds of the last probe, absent when never probed.
     #[serde(

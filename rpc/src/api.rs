@@ -1,0 +1,295 @@
+//! REST bodies. Every path answers under `/v1` and without it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::Timestamp;
+use crate::id::{ClusterId, DeploymentName, InstanceId, NodeId, ProjectName};
+use crate::message::{Generation, Phase};
+use crate::spec::{DeploymentSpec, PortSpec};
+
+/// Port of the REST API.
+pub const API_PORT: u16 = 7400;
+/// Port of NATS for clients.
+pub const NATS_PORT: u16 = 7422;
+/// Port of NATS' monitor, on loopback.
+pub const NATS_MONITOR_PORT: u16 = 7423;
+
+/// `GET /ping`: how a program finds out that a Knit server answers here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ping {
+    /// Always `knit-server`.
+    pub service: String,
+    pub version: String,
+    #[schema(value_type = String)]
+    pub cluster: ClusterId,
+    /// The server's public signing key (an nkey, `N…`).
+    pub server_key: String,
+}
+
+/// `POST /v1/nodes/register`, signed with the node's nkey (`signed::Context::Register`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RegisterRequest {
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// The node's public nkey (`U…`), which the signature must be by.
+    pub nkey: String,
+    /// 16 random bytes in hex, which the answer repeats: an old answer cannot be played again.
+    pub nonce: String,
+    /// The node's clock, to refuse requests that are played again after 10 minutes.
+    #[schema(value_type = u64)]
+    pub at: Timestamp,
+    /// The cluster that the node belongs to already, if any.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub cluster: Option<ClusterId>,
+    pub name: String,
+    pub wg_pubkey: String,
+    #[schema(value_type = String)]
+    pub mesh_ip: Ipv4Addr,
+    pub boot: String,
+    #[serde(default)]
+    #[schema(value_type = u64)]
+    pub agent_start: Timestamp,
+    /// Generation of the assignment that the node holds, so that a server that forgot rises above.
+    #[serde(default)]
+    pub applied: Generation,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Networks that the node's host has routes to or addresses in: its container subnet must
+    /// overlap none of them.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub host_networks: Vec<Ipv4Net>,
+    /// The container subnet that the node uses already, which a server that forgot should keep.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub subnet: Option<Ipv4Net>,
+}
+
+/// The answer, signed by the server (`signed::Context::Registered`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RegisterResponse {
+    #[schema(value_type = String)]
+    pub cluster: ClusterId,
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// The request's nonce.
+    pub nonce: String,
+    /// The server's public signing key, pinned by the node from its first registration on.
+    pub server_key: String,
+    /// For example `nats://10.45.75.206:7422`.
+    pub nats_url: String,
+    /// NATS user JWT for this node's own subjects.
+    pub user_jwt: String,
+    /// When the JWT ends; the node renews by registering again well before.
+    #[schema(value_type = u64)]
+    pub expires: Timestamp,
+    /// The node's container subnet.
+    #[schema(value_type = String)]
+    pub subnet: Ipv4Net,
+}
+
+/// Answer to `POST /deployments`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {
+    #[schema(value_type = String)]
+    pub project: ProjectName,
+    #[schema(value_type = String)]
+    pub name: DeploymentName,
+    pub revision: u64,
+    /// Whether the spec equals the revision that was there already.
+    pub unchanged: bool,
+}
+
+/// A deployment as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentView {
+    #[schema(value_type = String)]
+    pub project: ProjectName,
+    #[schema(value_type = String)]
+    pub name: DeploymentName,
+    pub revision: u64,
+    pub replicas: u32,
+    /// Instances of the newest revision that run.
+    pub running: u32,
+    pub state: DeploymentState,
+    pub image: String,
+    #[schema(value_type = u64)]
+    pub created_at: Timestamp,
+    #[schema(value_type = u64)]
+    pub updated_at: Timestamp,
+    pub spec: DeploymentSpec,
+    pub instances: Vec<InstanceView>,
+    /// Slots without a place, each with the reasons.
+    pub unplaced: Vec<Unplaced>,
+}
+
+/// Where a deployment stands, one word for every place that shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeploymentState {
+    /// Every slot runs at the newest revision and nothing older is left.
+    Running,
+    /// On its way.
+    Deploying,
+    /// A slot has no node to run on.
+    Unplaced,
+    /// An instance of the newest revision cannot run.
+    Failed,
+    /// Removed, its containers not all gone yet.
+    Removing,
+}
+
+impl DeploymentState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Deploying => "deploying",
+            Self::Unplaced => "unplaced",
+            Self::Failed => "failed",
+            Self::Removing => "removing",
+        }
+    }
+}
+
+/// A slot that could not be placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unplaced {
+    pub slot: u32,
+    /// One sentence that sums up, then one per node.
+    pub summary: String,
+    pub reasons: Vec<String>,
+}
+
+/// An instance as the API shows it: what was decided, and what its node said of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceView {
+    #[schema(value_type = String)]
+    pub id: InstanceId,
+    #[schema(value_type = String)]
+    pub project: ProjectName,
+    #[schema(value_type = String)]
+    pub deployment: DeploymentName,
+    pub slot: u32,
+    pub revision: u64,
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    pub node_name: String,
+    #[schema(value_type = Option<String>)]
+    pub mesh_ip: Option<Ipv4Addr>,
+    pub phase: Phase,
+    /// Whether the server still wants it.
+    pub wanted: bool,
+    pub message: Option<String>,
+    pub container: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub address: Option<Ipv4Addr>,
+    pub ports: Vec<PortSpec>,
+    #[schema(value_type = Option<u64>)]
+    pub started_at: Option<Timestamp>,
+    pub exit_code: Option<i64>,
+    pub restarts: u32,
+}
+
+/// A host as the API shows it: mesh peers and agents in one list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// Absent for a peer without an agent.
+    #[schema(value_type = Option<String>)]
+    pub id: Option<NodeId>,
+    pub name: String,
+    pub state: NodeState,
+    /// Why it is not ready, in a sentence.
+    pub message: Option<String>,
+    /// Whether this host runs the server.
+    pub server: bool,
+    #[schema(value_type = Option<String>)]
+    pub mesh_ip: Option<Ipv4Addr>,
+    pub wg_pubkey: Option<String>,
+    pub endpoint: Option<String>,
+    /// When the mesh last heard it.
+    #[schema(value_type = Option<u64>)]
+    pub mesh_last_seen: Option<Timestamp>,
+    /// When its agent last beat.
+    #[schema(value_type = Option<u64>)]
+    pub last_heartbeat: Option<Timestamp>,
+    #[schema(value_type = Option<String>)]
+    pub subnet: Option<Ipv4Net>,
+    pub labels: BTreeMap<String, String>,
+    pub instances: u32,
+    pub arch: String,
+    pub kernel: String,
+    pub docker: Option<String>,
+    pub agent_version: String,
+    pub cpus: u32,
+    /// Bytes.
+    pub memory: u64,
+}
+
+/// Where a node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// Beats, and its Docker answers.
+    Ready,
+    /// Beats, but its Docker does not answer.
+    NotReady,
+    /// A mesh peer without an agent.
+    Discovered,
+    /// Registered, not heard since the server started.
+    Joining,
+    /// Missed three beats.
+    Stale,
+    /// Not heard by the server, but by its peers: a cut path.
+    Unreachable,
+    /// Gone; its instances are placed elsewhere.
+    Lost,
+    /// Two hosts claim one identity; neither is given work.
+    Duplicate,
+}
+
+impl NodeState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::NotReady => "not-ready",
+            Self::Discovered => "discovered",
+            Self::Joining => "joining",
+            Self::Stale => "stale",
+            Self::Unreachable => "unreachable",
+            Self::Lost => "lost",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// Every error of the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// For programs: `invalid`, `not-found`, `conflict`, `too-large`, `internal`, ….
+    pub code: String,
+    /// For people: a sentence.
+    pub message: String,
+    /// What is wrong with which field, where fields are to blame.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldProblem>,
+    pub request_id: String,
+}
+
+/// One thing wrong with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FieldProblem {
+    /// For example `ports[0].host_port`.
+    pub field: String,
+    pub message: String,
+    /// Counted from 1, when the body had lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+}

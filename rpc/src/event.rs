@@ -1,0 +1,46 @@
+//! What happened in a cluster, as `GET /events` streams it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::id::{DeploymentName, InstanceId, NodeId, ProjectName};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Rises by one with each event of a server's life; the `id:` of the SSE stream.
+    pub sequence: u64,
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum EventKind {
+    DeploymentChanged {
+        project: ProjectName,
+        deployment: DeploymentName,
+        revision: u64,
+    },
+    DeploymentRemoved {
+        project: ProjectName,
+        deployment: DeploymentName,
+    },
+    NodeChanged {
+        node: NodeId,
+        name: String,
+        state: String,
+    },
+    InstanceChanged {
+        project: ProjectName,
+        deployment: DeploymentName,
+        slot: u32,
+        instance: InstanceId,
+        node: NodeId,
+        phase: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
+}

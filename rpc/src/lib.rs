@@ -1,0 +1,25 @@
+//! What crosses a process boundary in Knit: types and their parsing, no I/O.
+//!
+//! ```text
+//! spec      what users write (YAML, JSON, TOML), every problem at once with its line
+//! api       REST bodies
+//! message   NATS bodies          subject   NATS subjects
+//! jsonrpc   the mesh sidecar's socket
+//! id        names and ids as parsed newtypes
+//! signed    bodies that carry a signature
+//! ```
+//!
+//! Invariant: what users write is strict, what programs send ignores unknown keys, so that a
+//! server of version N works with agents of version N−1.
+
+pub mod api;
+pub mod event;
+pub mod id;
+pub mod jsonrpc;
+pub mod message;
+pub mod signed;
+pub mod spec;
+pub mod subject;
+mod time;
+
+pub use time::Timestamp;
