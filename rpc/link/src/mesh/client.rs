@@ -100,8 +100,7 @@ impl MeshClient {
     /// Follows the daemon's status on a connection of its own.
     pub async fn watch(&self) -> Result<MeshWatch, MeshError> {
         let client = self.connect().await?;
-        let subscribing =
-            client.subscribe::<MeshStatus, _>(WATCH, ArrayParams::new(), UNWATCH);
+        let subscribing = client.subscribe::<MeshStatus, _>(WATCH, ArrayParams::new(), UNWATCH);
         match tokio::time::timeout(REQUEST_MAX, subscribing).await {
             Ok(Ok(statuses)) => Ok(MeshWatch { _client: client, statuses }),
             Ok(Err(error)) => Err(self.explain(WATCH, error)),

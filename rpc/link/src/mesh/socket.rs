@@ -150,7 +150,10 @@ mod tests {
         let good = [
             (r#"{"jsonrpc":"2.0","result":1,"id":0}"#, r#"{"id":0,"jsonrpc":"2.0","result":1}"#),
             (r#"{"result":1,"error":null,"id":7}"#, r#"{"id":7,"result":1}"#),
-            (r#"{"result":null,"error":{"code":-1,"message":"x"},"id":"3"}"#, r#"{"error":{"code":-1,"message":"x"},"id":3}"#),
+            (
+                r#"{"result":null,"error":{"code":-1,"message":"x"},"id":"3"}"#,
+                r#"{"error":{"code":-1,"message":"x"},"id":3}"#,
+            ),
             (" {\"result\":1,\"id\":2.0}\r\n", r#"{"id":2,"result":1}"#),
             (r#"{"method":"mesh.watch","params":{}}"#, r#"{"method":"mesh.watch","params":{}}"#),
         ];

@@ -1,0 +1,215 @@
+//! The REST API, as a client.
+
+mod discover;
+mod events;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use knit_rpc::api::{Accepted, DeploymentView, ErrorBody, InstanceView, NodeView, Ping};
+use knit_rpc::id::{DeploymentName, ProjectName};
+use knit_rpc::spec::Format;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+pub use discover::{ASK_TIMEOUT, discover};
+pub use events::EventStream;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("\"{url}\" is no address of a server: write http://HOST:PORT")]
+    Address { url: String },
+    #[error("the HTTP client could not be made")]
+    Client(#[source] reqwest::Error),
+    #[error("the server at {url} does not answer")]
+    Unreachable { url: String, source: reqwest::Error },
+    #[error("{}", body.message)]
+    Refused { status: u16, body: Box<ErrorBody> },
+    #[error("{url} answered {status}, which a Knit server would not")]
+    Stranger { url: String, status: u16 },
+    #[error("the answer of {url} could not be read")]
+    Answer { url: String, source: reqwest::Error },
+    #[error("the answer of {url} is not what it should be")]
+    Decode { url: String, source: serde_json::Error },
+}
+
+impl HttpError {
+    /// The HTTP status, when the server answered at all.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } | Self::Stranger { status, .. } => Some(*status),
+            Self::Address { .. }
+            | Self::Client(_)
+            | Self::Unreachable { .. }
+            | Self::Answer { .. }
+            | Self::Decode { .. } => None,
+        }
+    }
+}
+
+/// A client of one server; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ApiClient {
+    base: String,
+    http: Client,
+}
+
+impl ApiClient {
+    /// A client for `http://HOST:PORT`; the scheme may be left out.
+    pub fn new(base_url: &str) -> Result<Self, HttpError> {
+        Self::build(base_url, None)
+    }
+
+    /// Like `new`, with connections that leave from one local address.
+    pub fn bound_to(base_url: &str, local_address: Ipv4Addr) -> Result<Self, HttpError> {
+        Self::build(base_url, Some(local_address))
+    }
+
+    fn build(base_url: &str, local: Option<Ipv4Addr>) -> Result<Self, HttpError> {
+        let base = base_url.trim().trim_end_matches('/');
+        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+        let wrong = || HttpError::Address { url: base_url.to_owned() };
+        let url = reqwest::Url::parse(&base).map_err(|_| wrong())?;
+        if url.scheme() != "http" || url.host_str().is_none_or(str::is_empty) {
+            return Err(wrong());
+        }
+        let http = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .local_address(local.map(IpAddr::V4))
+            .no_proxy()
+            .build()
+            .map_err(HttpError::Client)?;
+        Ok(Self { base, http })
+    }
+
+    /// For example `http://10.45.75.206:7400`.
+    pub fn base_url(&self) -> &str {
+        &self.base
+    }
+
+    pub async fn ping(&self) -> Result<Ping, HttpError> {
+        self.get("/v1/ping").await
+    }
+
+    /// Sends a signed registration; the answer is signed too.
+    pub async fn register(&self, signed: Vec<u8>) -> Result<Vec<u8>, HttpError> {
+        let request = self
+            .request(Method::POST, "/v1/nodes/register")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(signed);
+        let (response, url) = self.send(request).await?;
+        let body = response.bytes().await.map_err(|source| HttpError::Answer { url, source })?;
+        Ok(body.into())
+    }
+
+    pub async fn deploy(&self, text: String, format: Format) -> Result<Accepted, HttpError> {
+        let request = self
+            .request(Method::POST, "/v1/deployments")
+            .header(header::CONTENT_TYPE, format.content_type())
+            .body(text);
+        self.json(request).await
+    }
+
+    pub async fn deployments(&self) -> Result<Vec<DeploymentView>, HttpError> {
+        self.get("/v1/deployments").await
+    }
+
+    pub async fn deployment(
+        &self,
+        project: &ProjectName,
+        name: &DeploymentName,
+    ) -> Result<DeploymentView, HttpError> {
+        self.get(&format!("/v1/deployments/{name}?project={project}")).await
+    }
+
+    pub async fn undeploy(
+        &self,
+        project: &ProjectName,
+        name: &DeploymentName,
+    ) -> Result<(), HttpError> {
+        let path = format!("/v1/deployments/{name}?project={project}");
+        self.send(self.request(Method::DELETE, &path)).await?;
+        Ok(())
+    }
+
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, HttpError> {
+        self.get("/v1/nodes").await
+    }
+
+    pub async fn instances(&self) -> Result<Vec<InstanceView>, HttpError> {
+        self.get("/v1/instances").await
+    }
+
+    /// Events as they happen, after the one with this sequence number.
+    pub async fn events(&self, after: Option<u64>) -> Result<EventStream, HttpError> {
+        let query = after.map_or_else(String::new, |after| format!("?after={after}"));
+        let url = format!("{}/v1/events{query}", self.base);
+        let request = self.http.get(&url).header(header::ACCEPT, "text/event-stream");
+        let (response, _) = self.send(request).await?;
+        Ok(EventStream::new(url, response))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, HttpError> {
+        self.json(self.request(Method::GET, path)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base)).timeout(REQUEST_TIMEOUT)
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, HttpError> {
+        let (response, url) = self.send(request).await?;
+        let body = match response.bytes().await {
+            Ok(body) => body,
+            Err(source) => return Err(HttpError::Answer { url, source }),
+        };
+        serde_json::from_slice(&body).map_err(|source| HttpError::Decode { url, source })
+    }
+
+    /// Sends a request; what is no success becomes the server's own words.
+    async fn send(&self, request: RequestBuilder) -> Result<(Response, String), HttpError> {
+        let response = request
+            .send()
+            .await
+            .map_err(|source| HttpError::Unreachable { url: self.base.clone(), source })?;
+        let (status, url) = (response.status(), response.url().to_string());
+        if status.is_success() {
+            return Ok((response, url));
+        }
+        Err(refusal(response, status, url).await)
+    }
+}
+
+async fn refusal(response: Response, status: StatusCode, url: String) -> HttpError {
+    let status = status.as_u16();
+    let body = match response.bytes().await {
+        Ok(body) => body,
+        Err(source) => return HttpError::Answer { url, source },
+    };
+    match serde_json::from_slice::<ErrorBody>(&body) {
+        Ok(body) => HttpError::Refused { status, body: Box::new(body) },
+        Err(_) => HttpError::Stranger { url, status },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_leave_out_its_scheme_and_must_have_a_host() {
+        for (given, base) in [
+            ("http://10.0.0.1:7400", "http://10.0.0.1:7400"),
+            ("10.0.0.1:7400/", "http://10.0.0.1:7400"),
+            (" host ", "http://host"),
+        ] {
+            assert_eq!(ApiClient::new(given).expect(given).base_url(), base);
+        }
+        for wrong in ["", "http://", "ftp://host", "http://host:port"] {
+            assert!(ApiClient::new(wrong).is_err(), "{wrong}");
+        }
+    }
+}
