@@ -1,0 +1,124 @@
+//! Files that are whole or absent: written beside their place, synced, then moved in.
+//!
+//! Invariant: no reader ever sees half a file, not after a power cut either, and no file is
+//! ever readable by more than `mode` says, not for an instant.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Replaces the file at `path` by `bytes` with exactly the permission bits of `mode`.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = Temporary::write(path, bytes, mode)?;
+    std::fs::rename(&temporary.path, path)?;
+    sync_parent(path)
+}
+
+/// Creates the file at `path`; fails with `AlreadyExists` when there is one, which stays untouched.
+pub fn create_exclusive(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = Temporary::write(path, bytes, mode)?;
+    std::fs::hard_link(&temporary.path, path)?;
+    drop(temporary);
+    sync_parent(path)
+}
+
+/// A file beside its later place, removed when it was not moved there.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    fn write(target: &Path, bytes: &[u8], mode: u32) -> io::Result<Self> {
+        let temporary = Self { path: temporary_path(target)? };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode & 0o700)
+            .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
+            .open(&temporary.path)?;
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        Ok(temporary)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After a rename there is nothing left to remove; after an error nobody cares why.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn temporary_path(target: &Path) -> io::Result<PathBuf> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let name = target
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    temporary.push(format!(".{}.{count}.tmp", std::process::id()));
+    let path = target.with_file_name(temporary);
+    // A leftover of a killed process that had our pid.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(path),
+    }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode_of(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        write_atomic(&path, b"one", 0o600).unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), mode_of(&path)), (b"one".to_vec(), 0o600));
+        write_atomic(&path, b"two", 0o444).unwrap();
+        assert_eq!((std::fs::read(&path).unwrap(), mode_of(&path)), (b"two".to_vec(), 0o444));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing left beside it");
+    }
+
+    #[test]
+    fn an_existing_file_is_never_overwritten_by_create() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        create_exclusive(&path, b"first", 0o600).unwrap();
+        let error = create_exclusive(&path, b"second", 0o600).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing left beside it");
+    }
+
+    #[test]
+    fn a_symbolic_link_is_replaced_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, path) = (dir.path().join("victim"), dir.path().join("link"));
+        std::fs::write(&victim, "untouched").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        write_atomic(&path, b"new", 0o600).unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"untouched");
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(write_atomic(&dir.path().join("none/state"), b"", 0o600).is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! What each of Knit's programs does at its edges.
+//!
+//! Logs, signals, the service manager, child processes, files, configuration, the clock and the
+//! terminal. Nothing here knows a deployment, a node or a mesh.
+
+pub mod child;
+pub mod clock;
+pub mod config;
+pub mod file;
+pub mod log;
+pub mod notify;
+pub mod signal;
+pub mod terminal;
