@@ -92,6 +92,10 @@ pub struct RegisterResponse {
     /// The node's container subnet.
     #[schema(value_type = String)]
     pub subnet: Ipv4Net,
+    /// Whether the server has forgotten what this node runs: the agent's next full report carries
+    /// the assignment that it holds (`InstanceReport::held`), and until then nothing changes.
+    #[serde(default)]
+    pub adopt: bool,
 }
 
 /// Answer to `POST /deployments`.

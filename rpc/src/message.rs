@@ -111,6 +111,10 @@ pub struct AssignedInstance {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportIn {
     pub cluster: ClusterId,
+    /// Whether the inventory should carry the assignment that the agent holds
+    /// (`InstanceReport::held`): the server has forgotten what it decided and takes it in again.
+    #[serde(default)]
+    pub held: bool,
 }
 
 /// `knit.task.status.{node}`: what became of instances. Ordered by (agent start, sequence).
@@ -127,6 +131,10 @@ pub struct InstanceReport {
     /// Instances that are gone from the node since the last report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<InstanceId>,
+    /// The signed assignment that the agent holds, byte for byte as the server once sent it. Only
+    /// in a full report, and only when asked for by `ReportIn::held` or `RegisterResponse::adopt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 /// The server's answer once a report is stored. Until then the agent repeats it.

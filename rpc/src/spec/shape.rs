@@ -17,7 +17,7 @@ pub(super) fn deployment(root: &Node) -> Result<DeploymentSpec, Problems> {
     let mut problems = reader.problems;
     if let Some(spec) = &spec {
         for (field, message) in check::clashes(spec) {
-            let position = find(root, &field).or(Some(root.at));
+            let position = Some(find(root, &field));
             problems.push(Problem { field, position, message });
         }
     }
@@ -248,10 +248,10 @@ fn networks(reader: &mut Reader, fields: &mut Fields<'_>) -> Vec<String> {
             names.push(name);
         }
     };
-    if let Some((path, node)) = one {
-        if let Some(name) = reader.text(node, &path, false) {
-            add(reader, &path, node.at, name);
-        }
+    if let Some((path, node)) = one
+        && let Some(name) = reader.text(node, &path, false)
+    {
+        add(reader, &path, node.at, name);
     }
     if let Some((path, node)) = many {
         for (path, item) in reader.list(node, &path) {
@@ -279,7 +279,7 @@ fn log(reader: &mut Reader, node: &Node, path: &str) -> Option<LogSpec> {
 }
 
 /// Where a path such as `ports[1].host_port` stands in the tree, or what is nearest above it.
-fn find(root: &Node, path: &str) -> Option<Position> {
+fn find(root: &Node, path: &str) -> Position {
     let mut node = root;
     for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
         let next = match &node.value {
@@ -294,5 +294,5 @@ fn find(root: &Node, path: &str) -> Option<Position> {
             None => break,
         }
     }
-    Some(node.at)
+    node.at
 }
