@@ -174,7 +174,8 @@ fn hostile_manifests_are_refused_in_bounds() {
     let mut laughs = "a0: &a0 [x]\n".to_owned();
     for level in 1..12 {
         let before = format!("*a{}", level - 1);
-        laughs.push_str(&format!("a{level}: &a{level} [{}]\n", [before.as_str(); 10].join(", ")));
+        let ten = [before.as_str(); 10].join(", ");
+        laughs.extend([format!("a{level}: &a{level} [{ten}]\n")]);
     }
     assert!(problems(&laughs, Format::Yaml).contains("over 100000 values"));
     let huge = format!("name: {}", "x".repeat(2 * 1024 * 1024));
