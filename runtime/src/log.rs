@@ -64,13 +64,16 @@ pub fn init_or(args: &LogArgs, default_level: &str) -> Result<(), LogError> {
 
 /// Parses a level or a list of filters; an unknown word is refused, not taken for a module.
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    let level = &level.replace(' ', "");
-    let refused = || LogError::Level { level: level.clone() };
-    for directive in level.split(',') {
+    let refused = || LogError::Level { level: level.to_owned() };
+    let filters = level.replace(' ', "");
+    for directive in filters.split(',') {
         let word = directive.rsplit('=').next().unwrap_or(directive);
-        word.parse::<tracing_subscriber::filter::LevelFilter>().map_err(|_| refused())?;
+        let level = word.parse::<tracing_subscriber::filter::LevelFilter>();
+        if word.is_empty() || level.is_err() {
+            return Err(refused());
+        }
     }
-    EnvFilter::try_new(level).map_err(|_| refused())
+    EnvFilter::try_new(&filters).map_err(|_| refused())
 }
 
 #[cfg(test)]
