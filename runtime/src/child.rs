@@ -18,7 +18,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child as Process, Command};
 use tokio::sync::{mpsc, watch};
@@ -49,8 +49,8 @@ pub struct ChildSpec {
     pub cwd: Option<PathBuf>,
     /// A network namespace (`/run/netns/NAME`) that it is started in, by `nsenter`.
     pub netns: Option<PathBuf>,
-    /// Whether it leads a process group of its own, so that a Ctrl-C does not reach it; `stop`
-    /// then signals the whole group.
+    /// Whether it leads a process group of its own, so that a Ctrl-C in our terminal reaches only
+    /// us and the order of stopping is ours.
     pub own_group: bool,
     /// The signal it gets from the kernel when we die.
     pub death_signal: Signal,
@@ -196,7 +196,7 @@ impl Child {
         let (exit_tx, exit) = watch::channel(None);
         let (commands, commands_rx) = mpsc::channel(COMMANDS_MAX);
         tokio::spawn(async move {
-            let status = own(process, commands_rx, spec.own_group).await;
+            let status = own(process, commands_rx).await;
             let _ = tokio::time::timeout(Duration::from_millis(DRAIN_MS), readers).await;
             exit_tx.send_replace(Some(status));
         });
@@ -274,7 +274,7 @@ async fn own(
             command = commands.recv() => {
                 // Nobody holds the child any more.
                 let abandoned = command.is_none();
-                send(&process, command.unwrap_or(Signal::SIGKILL), group);
+                send(&process, command.unwrap_or(Signal::SIGKILL));
                 if abandoned {
                     return process.wait().await.unwrap_or_default();
                 }
@@ -283,13 +283,12 @@ async fn own(
     }
 }
 
-fn send(process: &Process, signal: Signal, group: bool) {
+fn send(process: &Process, signal: Signal) {
     // A reaped process has no id, so nobody else is ever meant here.
     let Some(pid) = process.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw) else {
         return;
     };
-    let sent = if group { killpg(pid, signal) } else { nix::sys::signal::kill(pid, signal) };
-    match sent {
+    match kill(pid, signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => tracing::warn!(%pid, %signal, %error, "cannot signal a child"),
     }

@@ -1,6 +1,5 @@
 use super::*;
 
-use nix::sys::signal::kill;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(10);
