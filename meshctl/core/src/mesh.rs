@@ -1,0 +1,298 @@
+//! The mesh as one state machine: events in, effects out.
+//!
+//! ```text
+//!  datagram ─> limiter ─> envelope ─> replay ─> hearing ─┐
+//!  device ───────────────────────────────────────────────┼─> peer_table ─> SetPeer / RemovePeer
+//!  tick ─> contacts, announces, lapses ──────────────────┘        │
+//!                                     speech <─── HELLO, REPLY, ANNOUNCE, GOODBYE
+//! ```
+//!
+//! Safety: a live tunnel's endpoint is never replaced by what a message says, no endpoint lies
+//! inside the mesh, and one mesh address is routed to one peer. Liveness: whoever announces, says
+//! HELLO or shakes hands is a peer at once, and one is forgotten only when all three have ceased.
+
+mod contacts;
+mod effect;
+mod event;
+mod hearing;
+mod limiter;
+mod peer;
+mod peer_table;
+mod replay;
+mod speech;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+pub use effect::{Effect, PeerConfig, Report};
+pub use event::{DevicePeer, Event, Now, Path};
+pub use peer_table::PeerView;
+
+use crate::derive::{MeshKeys, MeshSubnet};
+use crate::key::PublicKey;
+use crate::state_file::CachedPeer;
+use contacts::Contacts;
+use limiter::Limiter;
+use peer_table::PeerTable;
+use replay::Replay;
+
+/// A handshake this young proves the tunnel.
+pub const HANDSHAKE_LIVE_MS: u64 = 180_000;
+/// Unheard for this long, a peer leaves list and device.
+pub const ACTIVE_MAX_MS: u64 = 300_000;
+const ANNOUNCE_EVERY_MS: u64 = 5_000;
+const ANNOUNCE_JITTER_MS: u64 = 500;
+/// Soon after the start an announce is repeated: the first one may meet a network not yet ready.
+const FIRST_ANNOUNCES_MS: [u64; 3] = [200, 500, 1_500];
+const HELLO_WHEN_SILENT_MS: u64 = 45_000;
+const HELLO_EVERY_MS: u64 = 15_000;
+/// A smaller key wins a contested address, but not for ever against one that cannot move.
+const CLASH_PATIENCE_MS: u64 = 30_000;
+const MOVE_EVERY_MS: u64 = 10_000;
+const NONCE_MAX: u32 = 256;
+
+/// What does not change while a daemon runs.
+#[derive(Clone)]
+pub struct Settings {
+    pub keys: MeshKeys,
+    pub public_key: PublicKey,
+    pub subnet: MeshSubnet,
+    pub hostname: String,
+    pub listen_port: u16,
+    pub routes: Vec<IpNet>,
+    pub lan: bool,
+}
+
+/// The state of one node.
+pub struct Mesh {
+    settings: Settings,
+    mesh_ip: Ipv4Addr,
+    moved_at: Option<u64>,
+    /// Who contests our address although it should yield, since when.
+    clash: Option<(PublicKey, u64)>,
+    /// Our public endpoint as another node observed it.
+    observed: Option<SocketAddr>,
+    peers: PeerTable,
+    contacts: Contacts,
+    replay: Replay,
+    limiter: Limiter,
+    configured: BTreeMap<PublicKey, PeerConfig>,
+    announce_at: u64,
+    announces: u64,
+    rotation: usize,
+    left: bool,
+}
+
+impl Mesh {
+    /// Begins with the address and the peers that an earlier run left, if it left any.
+    pub fn new(
+        settings: Settings,
+        kept_ip: Option<Ipv4Addr>,
+        cached: &[CachedPeer],
+        now: Now,
+    ) -> Self {
+        let derived = || settings.subnet.address(&settings.public_key, &settings.keys.secret, 0);
+        let mesh_ip = kept_ip.filter(|ip| settings.subnet.contains(*ip)).unwrap_or_else(derived);
+        let mut mesh = Self {
+            mesh_ip,
+            moved_at: None,
+            clash: None,
+            observed: None,
+            peers: PeerTable::new(settings.subnet),
+            contacts: Contacts::default(),
+            replay: Replay::default(),
+            limiter: Limiter::default(),
+            configured: BTreeMap::new(),
+            announce_at: now.mono_ms,
+            announces: 0,
+            rotation: 0,
+            left: false,
+            settings,
+        };
+        for peer in cached.iter().filter(|peer| peer.wg_pubkey != mesh.settings.public_key) {
+            let control = peer.endpoint.map(|endpoint| mesh.control_of(endpoint.ip()));
+            if !mesh.peers.restore(peer, now)
+                && let Some(control) = control
+            {
+                mesh.contacts.hear_of(peer.wg_pubkey, control, now);
+            }
+        }
+        mesh
+    }
+
+    /// Takes one event in and says what is to be done.
+    pub fn handle(&mut self, event: Event<'_>, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.left {
+            return effects;
+        }
+        match event {
+            Event::Tick => {}
+            Event::Datagram { path, from, bytes } => {
+                self.datagram(path, from, bytes, now, &mut effects);
+            }
+            Event::Device(found) => self.device(found, now, &mut effects),
+            Event::NetworkChanged => self.announce_at = now.mono_ms,
+            Event::Seeds(addresses) => self.contacts.set_seeds(&addresses, now),
+            Event::Latency { key, millis } => self.peers.set_latency(&key, millis),
+            Event::Leave => {
+                self.say_goodbye(now, &mut effects);
+                self.left = true;
+                return effects;
+            }
+        }
+        self.lapse(now, &mut effects);
+        self.speak_when_due(now, &mut effects);
+        self.reconcile(now, &mut effects);
+        effects
+    }
+
+    pub fn mesh_ip(&self) -> Ipv4Addr {
+        self.mesh_ip
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The peers heard within five minutes, sorted by key.
+    pub fn active_peers(&self, now: Now) -> Vec<PeerView> {
+        self.peers.all().filter(|peer| peer.is_active(now)).map(PeerView::from).collect()
+    }
+
+    pub fn peer(&self, key: &PublicKey) -> Option<PeerView> {
+        self.peers.get(key).map(PeerView::from)
+    }
+
+    pub fn peers_total(&self) -> usize {
+        self.peers.all().count()
+    }
+
+    /// What the next run should begin with.
+    pub fn cached_peers(&self) -> Vec<CachedPeer> {
+        self.peers.cached()
+    }
+
+    /// Forgets what is silent, and who said goodbye and did not answer since.
+    fn lapse(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for peer in self.peers.lapse(now) {
+            let (key, hostname) = (peer.key, peer.hostname);
+            effects.push(Effect::Report(match peer.leaving_since {
+                Some(_) => Report::Left { key, hostname },
+                None => Report::Lost { key, hostname },
+            }));
+            effects.push(Effect::PeersChanged);
+        }
+        self.replay.lapse(now);
+        self.limiter.lapse(now);
+    }
+
+    fn speak_when_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.settings.lan && now.mono_ms >= self.announce_at {
+            effects.push(self.announce(now));
+            self.announce_at = now.mono_ms + self.announce_gap();
+            self.announces += 1;
+        }
+        let mut to: Vec<SocketAddr> = self.contacts.due(now);
+        let silent: Vec<PublicKey> = self.peers.silent(now).collect();
+        for key in silent {
+            if let Some(control) = self.control_of_peer(&key) {
+                self.peers.note_hello(&key, now);
+                to.push(control);
+            }
+        }
+        for address in to {
+            let hello = self.hello(address, now);
+            effects.push(hello);
+        }
+    }
+
+    fn announce_gap(&self) -> u64 {
+        let index = usize::try_from(self.announces).unwrap_or(usize::MAX);
+        if let Some(gap) = FIRST_ANNOUNCES_MS.get(index) {
+            return *gap;
+        }
+        // No two nodes draw the same series: bursts overflow small receive buffers.
+        let key = self.settings.public_key.to_bytes();
+        let draw = u64::from(key[index % key.len()]) * 37 + self.announces * 101;
+        ANNOUNCE_EVERY_MS - ANNOUNCE_JITTER_MS + draw % (2 * ANNOUNCE_JITTER_MS)
+    }
+
+    /// Takes the device's own view in: handshakes are life signs, roamed endpoints are true.
+    fn device(&mut self, found: &[DevicePeer], now: Now, effects: &mut Vec<Effect>) {
+        let present: BTreeMap<_, _> = found.iter().map(|peer| (peer.key, peer)).collect();
+        self.configured.retain(|key, _| present.contains_key(key));
+        for device_peer in found.iter().filter(|peer| peer.key != self.settings.public_key) {
+            let news = self.peers.device_saw(device_peer, now);
+            if news {
+                effects.push(Effect::PeersChanged);
+            }
+            // What really stands on the device is what the next reconcile compares with.
+            let endpoint = match self.configured.get(&device_peer.key) {
+                Some(ours) if ours.endpoint.is_some() && !device_peer.is_live() => ours.endpoint,
+                _ => device_peer.endpoint,
+            };
+            let mesh_ip = device_peer.only_address().unwrap_or(Ipv4Addr::UNSPECIFIED);
+            let config = PeerConfig { key: device_peer.key, endpoint, mesh_ip };
+            self.configured.insert(device_peer.key, config);
+        }
+    }
+
+    fn reconcile(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let desired = self.peers.desired(self.mesh_ip, &self.configured, now);
+        // Removals first: an address moves from one peer to another without a moment of both.
+        let gone = self.configured.keys().filter(|key| !desired.contains_key(*key));
+        effects.extend(gone.map(|key| Effect::RemovePeer(*key)));
+        let changed =
+            desired.iter().filter(|(key, config)| self.configured.get(*key) != Some(*config));
+        effects.extend(changed.map(|(_, config)| Effect::SetPeer(config.clone())));
+        self.configured = desired;
+    }
+
+    /// Moves to another address after a clash; the mesh hears of it at once.
+    fn move_away(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.moved_at.is_some_and(|at| now.mono_ms < at + MOVE_EVERY_MS) {
+            return;
+        }
+        let secret = &self.settings.keys.secret;
+        let candidates = (1..NONCE_MAX)
+            .map(|nonce| self.settings.subnet.address(&self.settings.public_key, secret, nonce));
+        let free = candidates
+            .into_iter()
+            .find(|ip| *ip != self.mesh_ip && !self.peers.is_taken(IpAddr::V4(*ip)));
+        let Some(to) = free else {
+            effects.push(Effect::Report(Report::NoFreeAddress { ip: self.mesh_ip }));
+            return;
+        };
+        effects.push(Effect::Report(Report::Moved { from: self.mesh_ip, to }));
+        self.mesh_ip = to;
+        self.moved_at = Some(now.mono_ms);
+        self.clash = None;
+        effects.push(Effect::MoveAddress(to));
+        self.announce_at = now.mono_ms;
+        let active: Vec<PublicKey> =
+            self.peers.all().filter(|peer| peer.is_active(now)).map(|peer| peer.key).collect();
+        for key in active {
+            if let Some(control) = self.control_of_peer(&key) {
+                let hello = self.hello(control, now);
+                effects.push(hello);
+            }
+        }
+    }
+
+    fn control_of(&self, host: IpAddr) -> SocketAddr {
+        SocketAddr::new(host, self.settings.keys.gossip_port)
+    }
+
+    /// Where a peer hears HELLO: beside its WireGuard endpoint, else through the tunnel.
+    fn control_of_peer(&self, key: &PublicKey) -> Option<SocketAddr> {
+        let peer = self.peers.get(key)?;
+        let host = peer.endpoint_address().map(|endpoint| endpoint.ip()).or(peer.mesh_ip)?;
+        Some(self.control_of(host))
+    }
+}
+
+#[cfg(test)]
+mod tests;

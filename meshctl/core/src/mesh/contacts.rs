@@ -1,0 +1,143 @@
+//! Whom to say HELLO to before he is a peer: the user's seeds, and those we only heard of.
+//!
+//! Hearsay never makes a peer. It makes a HELLO, and who answers is a peer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::event::Now;
+use crate::key::PublicKey;
+
+const HEARSAY_MAX: usize = 1000;
+const HEARSAY_TRIES: u32 = 5;
+const HEARSAY_FORGET_MS: u64 = 60_000;
+const SEED_KNOWN_EVERY_MS: u64 = 45_000;
+
+#[derive(Default)]
+pub(super) struct Contacts {
+    seeds: BTreeMap<SocketAddr, Seed>,
+    hearsay: BTreeMap<PublicKey, Hearsay>,
+    /// When each address last got a HELLO of whatever reason.
+    greeted: BTreeMap<SocketAddr, u64>,
+}
+
+struct Seed {
+    tries: u32,
+    next_at: u64,
+}
+
+struct Hearsay {
+    control: SocketAddr,
+    tries: u32,
+    next_at: u64,
+}
+
+impl Contacts {
+    /// Replaces the seeds; those that stay keep their pace.
+    pub(super) fn set_seeds(&mut self, addresses: &[SocketAddr], now: Now) {
+        self.seeds.retain(|address, _| addresses.contains(address));
+        for address in addresses {
+            self.seeds.entry(*address).or_insert(Seed { tries: 0, next_at: now.mono_ms });
+        }
+    }
+
+    /// A message came from this address: it needs no hurry any more.
+    pub(super) fn answered(&mut self, key: &PublicKey, from: SocketAddr, now: Now) {
+        self.hearsay.remove(key);
+        if let Some(seed) = self.seeds.get_mut(&from) {
+            *seed = Seed { tries: 0, next_at: now.mono_ms + SEED_KNOWN_EVERY_MS };
+        }
+    }
+
+    /// Another node named this one.
+    pub(super) fn hear_of(&mut self, key: PublicKey, control: SocketAddr, now: Now) {
+        if self.hearsay.len() < HEARSAY_MAX {
+            let fresh = Hearsay { control, tries: 0, next_at: now.mono_ms };
+            self.hearsay.entry(key).or_insert(fresh);
+        }
+    }
+
+    /// Whether an address may be greeted now although no timer asks for it; notes that it was.
+    pub(super) fn may_greet(&mut self, address: SocketAddr, every_ms: u64, now: Now) -> bool {
+        let due = self.greeted.get(&address).is_none_or(|at| at + every_ms <= now.mono_ms);
+        if due {
+            self.greeted.insert(address, now.mono_ms);
+        }
+        due
+    }
+
+    /// Who is to be greeted now.
+    pub(super) fn due(&mut self, now: Now) -> Vec<SocketAddr> {
+        self.greeted.retain(|_, at| *at + HEARSAY_FORGET_MS > now.mono_ms);
+        let mut to = Vec::new();
+        for (address, seed) in &mut self.seeds {
+            if seed.next_at <= now.mono_ms {
+                seed.next_at = now.mono_ms + seed_pause_ms(seed.tries);
+                seed.tries = seed.tries.saturating_add(1);
+                to.push(*address);
+            }
+        }
+        self.hearsay.retain(|_, one| {
+            if one.next_at > now.mono_ms {
+                return true;
+            }
+            if one.tries < HEARSAY_TRIES {
+                to.push(one.control);
+            }
+            // After the last try the entry only keeps the next mention from starting anew.
+            one.tries += 1;
+            one.next_at = now.mono_ms
+                + if one.tries < HEARSAY_TRIES { 500 << one.tries } else { HEARSAY_FORGET_MS };
+            one.tries <= HEARSAY_TRIES + 1
+        });
+        to
+    }
+}
+
+/// Fast while the seed may be starting just now, then patient, never slower than 5 s.
+fn seed_pause_ms(tries: u32) -> u64 {
+    match tries {
+        0..8 => 250,
+        8..30 => 1_000,
+        _ => 5_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(mono_ms: u64) -> Now {
+        Now { mono_ms, unix: 0 }
+    }
+
+    #[test]
+    fn a_silent_seed_is_greeted_often_at_first_and_for_ever() {
+        let seed: SocketAddr = "192.0.2.1:52448".parse().unwrap();
+        let mut contacts = Contacts::default();
+        contacts.set_seeds(&[seed], at(0));
+        let greeted = |contacts: &mut Contacts, from: u64, to: u64| -> usize {
+            (from..to).step_by(50).map(|ms| contacts.due(at(ms)).len()).sum()
+        };
+        assert_eq!(greeted(&mut contacts, 0, 2_000), 8);
+        assert!(greeted(&mut contacts, 2_000, 60_000) > 20);
+        assert_eq!(greeted(&mut contacts, 100_000, 160_000), 12);
+
+        let key = PublicKey::from_bytes([1; 32]);
+        contacts.answered(&key, seed, at(160_000));
+        assert_eq!(greeted(&mut contacts, 160_000, 200_000), 0);
+        assert_eq!(greeted(&mut contacts, 200_000, 206_000), 4, "unanswered again: fast again");
+    }
+
+    #[test]
+    fn hearsay_is_tried_a_few_times_and_then_left_alone() {
+        let (key, control) = (PublicKey::from_bytes([1; 32]), "192.0.2.1:1".parse().unwrap());
+        let mut contacts = Contacts::default();
+        let mut sent = 0;
+        for ms in (0..60_000).step_by(100) {
+            contacts.hear_of(key, control, at(ms));
+            sent += contacts.due(at(ms)).len();
+        }
+        assert_eq!(sent, 5);
+    }
+}

@@ -1,0 +1,90 @@
+//! What a node is to do.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::envelope::Kind;
+use crate::key::PublicKey;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Seal as ANNOUNCE, once for each interface, and send to the multicast group.
+    Announce(Vec<u8>),
+    /// Seal and send from the exchange socket.
+    Send {
+        to: SocketAddr,
+        kind: Kind,
+        plaintext: Vec<u8>,
+    },
+    /// Add the peer or change it in place, then send it a packet.
+    SetPeer(PeerConfig),
+    RemovePeer(PublicKey),
+    /// Persist the address, then put it on the interface in place of the old one.
+    MoveAddress(Ipv4Addr),
+    /// What the peer cache holds has changed.
+    PeersChanged,
+    Report(Report),
+}
+
+/// A peer as it should be on the device. Preshared key and keepalive are the mesh's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    pub key: PublicKey,
+    pub endpoint: Option<SocketAddr>,
+    pub mesh_ip: Ipv4Addr,
+}
+
+/// Something the operator should be able to read in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    Found { key: PublicKey, hostname: String, via: &'static str },
+    Lost { key: PublicKey, hostname: String },
+    Left { key: PublicKey, hostname: String },
+    Clash { with: PublicKey, ip: Ipv4Addr },
+    Moved { from: Ipv4Addr, to: Ipv4Addr },
+    NoFreeAddress { ip: Ipv4Addr },
+    ForeignSubnet { key: PublicKey, ip: Ipv4Addr },
+    Clock { from: SocketAddr, off_secs: i64 },
+}
+
+impl Report {
+    /// Whether somebody should look into it.
+    pub fn is_warning(&self) -> bool {
+        !matches!(self, Self::Found { .. } | Self::Lost { .. } | Self::Left { .. })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Found { key, hostname, via } => {
+                write!(f, "peer {hostname} ({key}) is in the mesh, found by {via}")
+            }
+            Self::Lost { key, hostname } => {
+                write!(
+                    f,
+                    "peer {hostname} ({key}) has not been heard for ten minutes and is forgotten"
+                )
+            }
+            Self::Left { key, hostname } => write!(f, "peer {hostname} ({key}) left the mesh"),
+            Self::Clash { with, ip } => {
+                write!(f, "peer {with} claims our mesh address {ip} and should yield it")
+            }
+            Self::Moved { from, to } => {
+                write!(f, "the mesh address {from} is another node's; moved to {to}")
+            }
+            Self::NoFreeAddress { ip } => write!(
+                f,
+                "the mesh address {ip} is another node's and no other is free: use a larger --mesh-subnet on every node"
+            ),
+            Self::ForeignSubnet { key, ip } => write!(
+                f,
+                "peer {key} has the mesh address {ip}, outside this node's subnet: give every node the same --mesh-subnet"
+            ),
+            Self::Clock { from, off_secs } => write!(
+                f,
+                "the clock of {from} is {off_secs} s off and it is not heard: set the time on one of the two hosts"
+            ),
+        }
+    }
+}

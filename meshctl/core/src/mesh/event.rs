@@ -1,0 +1,70 @@
+//! What can happen to a node.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::HANDSHAKE_LIVE_MS;
+use crate::key::PublicKey;
+
+/// The moment of an event: a clock that never jumps for deadlines, the wall clock for the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    pub mono_ms: u64,
+    pub unix: i64,
+}
+
+/// Which socket a datagram came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// The multicast port: whatever the envelope's type says, it is an announce.
+    Lan,
+    /// The exchange port.
+    Exchange,
+}
+
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// Nothing but time has passed.
+    Tick,
+    Datagram {
+        path: Path,
+        from: SocketAddr,
+        bytes: &'a [u8],
+    },
+    /// The whole peer list of the WireGuard device.
+    Device(&'a [DevicePeer]),
+    /// An interface came, went or changed its address.
+    NetworkChanged,
+    /// The addresses that the user's seeds stand for now.
+    Seeds(Vec<SocketAddr>),
+    Latency {
+        key: PublicKey,
+        millis: Option<u64>,
+    },
+    /// The node is about to leave the mesh for good.
+    Leave,
+}
+
+/// A peer as the WireGuard device has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevicePeer {
+    pub key: PublicKey,
+    pub endpoint: Option<SocketAddr>,
+    pub allowed_ips: Vec<IpNet>,
+    pub handshake_age_ms: Option<u64>,
+}
+
+impl DevicePeer {
+    pub fn is_live(&self) -> bool {
+        self.handshake_age_ms.is_some_and(|age| age < HANDSHAKE_LIVE_MS)
+    }
+
+    /// Its one mesh address; `None` when it has other allowed addresses, or none.
+    pub fn only_address(&self) -> Option<Ipv4Addr> {
+        match self.allowed_ips.as_slice() {
+            [IpNet::V4(net)] if net.prefix_len() == 32 => Some(net.addr()),
+            _ => None,
+        }
+    }
+}

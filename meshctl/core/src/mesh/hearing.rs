@@ -1,0 +1,254 @@
+//! What a node makes of a datagram.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::effect::{Effect, Report};
+use super::event::{Now, Path};
+use super::peer::Via;
+use super::replay::Seen;
+use super::{CLASH_PATIENCE_MS, Mesh};
+use crate::envelope::{self, BadEnvelope, Kind, Opened};
+use crate::key::PublicKey;
+use crate::message::{Claim, Heard, read_announcement, read_goodbye};
+
+const GREET_LAN_EVERY_MS: u64 = 5_000;
+const GOODBYE_SKEW_MAX_SECS: u64 = 60;
+
+impl Mesh {
+    pub(super) fn datagram(
+        &mut self,
+        path: Path,
+        from: SocketAddr,
+        bytes: &[u8],
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        if path == Path::Exchange && !self.limiter.admit(from.ip(), now) {
+            return;
+        }
+        let opened = match envelope::open(&self.settings.keys.gossip_key, bytes, now.unix) {
+            Ok(opened) => opened,
+            Err(BadEnvelope::Clock(off_secs)) => {
+                effects.push(Effect::Report(Report::Clock { from, off_secs }));
+                return;
+            }
+            // Other meshes share the multicast port: what does not open is not ours.
+            Err(BadEnvelope::Shape | BadEnvelope::Seal | BadEnvelope::Protocol) => return,
+        };
+        let seen = self.replay.check(opened.nonce, from, now);
+        match (path, opened.kind, seen) {
+            (_, _, Seen::FromElsewhere) => {}
+            (Path::Exchange, Some(Kind::Hello), Seen::AgainFromTheSame) => {
+                let reply = self.reply(from, now);
+                effects.push(reply);
+            }
+            (_, _, Seen::AgainFromTheSame) => {}
+            (Path::Exchange, Some(Kind::Goodbye), Seen::First) => {
+                self.goodbye(from, &opened, now, effects);
+            }
+            (Path::Exchange, None, Seen::First) => {}
+            (Path::Exchange, Some(kind), Seen::First) => {
+                self.message(Via::from(kind), from, &opened, now, effects);
+                if kind == Kind::Hello && !self.is_own(&opened) {
+                    let reply = self.reply(from, now);
+                    effects.push(reply);
+                }
+            }
+            (Path::Lan, _, Seen::First) => self.message(Via::Lan, from, &opened, now, effects),
+        }
+    }
+
+    fn is_own(&self, opened: &Opened) -> bool {
+        let key = opened.body.get("wg_pubkey").and_then(serde_json::Value::as_str);
+        key == Some(self.settings.public_key.as_str())
+    }
+
+    fn message(
+        &mut self,
+        via: Via,
+        from: SocketAddr,
+        opened: &Opened,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(heard) = read_announcement(&opened.body) else { return };
+        // Also when it is our own voice: a seed may name this very host.
+        self.contacts.answered(&heard.key, from, now);
+        if heard.key == self.settings.public_key {
+            return;
+        }
+        if opened.kind == Some(Kind::Reply) {
+            self.learn_own_endpoint(heard.observed_endpoint);
+        }
+        self.store(via, from, &heard, opened.timestamp, now, effects);
+        self.watch_for_clash(&heard, now, effects);
+        self.follow_hearsay(&heard, now);
+    }
+
+    /// Writes down what a peer says of itself.
+    fn store(
+        &mut self,
+        via: Via,
+        from: SocketAddr,
+        heard: &Heard,
+        timestamp: i64,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let endpoint = self.endpoint_of(via, from, heard.endpoint);
+        let subnet = self.settings.subnet;
+        let is_new = self.peers.get(&heard.key).is_none_or(|peer| !peer.is_active(now));
+        let Some(peer) = self.peers.meet(heard.key, now) else { return };
+        if timestamp < peer.message_unix {
+            return;
+        }
+        let before = (peer.mesh_ip, peer.endpoint_address(), peer.hostname.clone());
+        peer.heard_at = now.mono_ms;
+        peer.heard_unix = now.unix;
+        peer.message_at = Some(now.mono_ms);
+        peer.message_unix = timestamp;
+        peer.leaving_since = None;
+        peer.met(via);
+        if let Some(hostname) = &heard.hostname {
+            peer.hostname.clone_from(hostname);
+        }
+        peer.mesh_ip = heard.mesh_ip.or(peer.mesh_ip);
+        peer.routes.clone_from(&heard.routes);
+        if let Some(endpoint) = endpoint {
+            peer.offer_endpoint(endpoint, via, now);
+        }
+        let foreign = match peer.mesh_ip {
+            Some(IpAddr::V4(ip)) if !subnet.contains(ip) => Some(ip),
+            _ => None,
+        };
+        if let Some(ip) = foreign.filter(|_| !peer.foreign_subnet_reported) {
+            peer.foreign_subnet_reported = true;
+            effects.push(Effect::Report(Report::ForeignSubnet { key: peer.key, ip }));
+        }
+        if before != (peer.mesh_ip, peer.endpoint_address(), peer.hostname.clone()) || is_new {
+            effects.push(Effect::PeersChanged);
+        }
+        if is_new {
+            let hostname = peer.hostname.clone();
+            effects.push(Effect::Report(Report::Found {
+                key: peer.key,
+                hostname,
+                via: via.as_str(),
+            }));
+        }
+        let control = self.control_of(from.ip());
+        if via == Via::Lan && is_new && self.contacts.may_greet(control, GREET_LAN_EVERY_MS, now) {
+            let hello = self.hello(control, now);
+            effects.push(hello);
+        }
+    }
+
+    /// Where a message says its sender's WireGuard listens; never inside the mesh itself.
+    fn endpoint_of(&self, via: Via, from: SocketAddr, claim: Claim) -> Option<SocketAddr> {
+        let address = match (via, claim) {
+            (Via::Dht | Via::Gossip | Via::Cache, Claim::Address(address)) => address,
+            (_, claim) => SocketAddr::new(from.ip(), claim.port()),
+        };
+        self.is_underlay(address.ip()).then_some(address)
+    }
+
+    fn is_underlay(&self, ip: IpAddr) -> bool {
+        let in_mesh = match ip {
+            IpAddr::V4(ip) => self.settings.subnet.contains(ip) || ip.is_broadcast(),
+            IpAddr::V6(ip) => ip.octets().starts_with(&self.settings.keys.v6_prefix),
+        };
+        !in_mesh && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
+    }
+
+    /// Somebody claims our address. The smaller key keeps it; against one that does not yield
+    /// (a Go daemon never does) patience ends.
+    fn watch_for_clash(&mut self, heard: &Heard, now: Now, effects: &mut Vec<Effect>) {
+        if heard.mesh_ip != Some(IpAddr::V4(self.mesh_ip)) {
+            if self.clash.is_some_and(|(with, _)| with == heard.key) {
+                self.clash = None;
+            }
+            return;
+        }
+        let must_yield = heard.key < self.settings.public_key;
+        let since = match self.clash {
+            Some((with, since)) if with == heard.key => since,
+            _ => {
+                self.clash = Some((heard.key, now.mono_ms));
+                if !must_yield {
+                    let (with, ip) = (heard.key, self.mesh_ip);
+                    effects.push(Effect::Report(Report::Clash { with, ip }));
+                    self.announce_at = now.mono_ms;
+                }
+                now.mono_ms
+            }
+        };
+        if must_yield || now.mono_ms >= since + CLASH_PATIENCE_MS {
+            self.move_away(now, effects);
+        }
+    }
+
+    fn follow_hearsay(&mut self, heard: &Heard, now: Now) {
+        for other in &heard.known_peers {
+            let known = other.key == self.settings.public_key
+                || self.peers.get(&other.key).is_some_and(|peer| peer.is_active(now));
+            if let Claim::Address(address) = other.endpoint
+                && !known
+                && self.is_underlay(address.ip())
+            {
+                let control = self.control_of(address.ip());
+                self.contacts.hear_of(other.key, control, now);
+            }
+        }
+    }
+
+    /// Behind NAT our public address is what others see of us.
+    fn learn_own_endpoint(&mut self, observed: Option<SocketAddr>) {
+        if let Some(SocketAddr::V4(address)) = observed
+            && is_public(*address.ip())
+        {
+            let ip = IpAddr::V4(*address.ip());
+            self.observed = Some(SocketAddr::new(ip, self.settings.listen_port));
+        }
+    }
+
+    /// A goodbye is a hint: the peer gets a HELLO and is dropped if it does not answer.
+    fn goodbye(&mut self, from: SocketAddr, opened: &Opened, now: Now, effects: &mut Vec<Effect>) {
+        let Some(key) = read_goodbye(&opened.body) else { return };
+        let fresh = opened.timestamp.abs_diff(now.unix) <= GOODBYE_SKEW_MAX_SECS;
+        if !fresh || !self.is_from(&key, from.ip()) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.leaving_since = Some(now.mono_ms);
+        let hello = self.hello(self.control_of(from.ip()), now);
+        effects.push(hello);
+    }
+
+    fn is_from(&self, key: &PublicKey, host: IpAddr) -> bool {
+        let peer = self.peers.get(key);
+        peer.is_some_and(|peer| {
+            peer.endpoint_address().is_some_and(|endpoint| endpoint.ip() == host)
+                || peer.mesh_ip == Some(host)
+        })
+    }
+}
+
+impl From<Kind> for Via {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Announce => Self::Gossip,
+            Kind::Hello | Kind::Reply | Kind::Goodbye => Self::Dht,
+        }
+    }
+}
+
+fn is_public(ip: std::net::Ipv4Addr) -> bool {
+    let shared = ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]);
+    !(ip.is_private()
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_multicast()
+        || ip.is_broadcast()
+        || ip.is_unspecified()
+        || shared)
+}

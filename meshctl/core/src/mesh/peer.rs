@@ -1,0 +1,134 @@
+//! One peer: what it said, what the device saw of it, and how it is reached.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::event::Now;
+use super::{ACTIVE_MAX_MS, HANDSHAKE_LIVE_MS};
+use crate::key::PublicKey;
+
+/// An endpoint that never led to a handshake may be replaced by a lesser source after this long.
+const ENDPOINT_TRIAL_MS: u64 = 15_000;
+
+/// How a peer was met, in the Go daemon's words and with its ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Via {
+    Cache = 20,
+    Gossip = 65,
+    /// Any unicast HELLO or REPLY; the DHT is what Go nodes find each other by.
+    Dht = 70,
+    Lan = 100,
+}
+
+impl Via {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Gossip => "gossip",
+            Self::Dht => "dht",
+            Self::Lan => "lan",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) key: PublicKey,
+    pub(super) hostname: String,
+    pub(super) mesh_ip: Option<IpAddr>,
+    endpoint: Option<Endpoint>,
+    pub(super) routes: Vec<IpNet>,
+    pub(super) via: Vec<Via>,
+    pub(super) heard_at: u64,
+    pub(super) heard_unix: i64,
+    /// The last message of its own, by our clock and by its own.
+    pub(super) message_at: Option<u64>,
+    pub(super) message_unix: i64,
+    pub(super) handshake_at: Option<u64>,
+    pub(super) hello_at: Option<u64>,
+    pub(super) leaving_since: Option<u64>,
+    pub(super) latency_ms: Option<u64>,
+    pub(super) foreign_subnet_reported: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Endpoint {
+    address: SocketAddr,
+    via: Via,
+    since: u64,
+}
+
+impl Peer {
+    pub(super) fn new(key: PublicKey, now: Now) -> Self {
+        Self {
+            key,
+            hostname: String::new(),
+            mesh_ip: None,
+            endpoint: None,
+            routes: Vec::new(),
+            via: Vec::new(),
+            heard_at: now.mono_ms,
+            heard_unix: now.unix,
+            message_at: None,
+            message_unix: i64::MIN,
+            handshake_at: None,
+            hello_at: None,
+            leaving_since: None,
+            latency_ms: None,
+            foreign_subnet_reported: false,
+        }
+    }
+
+    pub(super) fn is_active(&self, now: Now) -> bool {
+        now.mono_ms < self.heard_at + ACTIVE_MAX_MS
+    }
+
+    pub(super) fn is_live(&self, now: Now) -> bool {
+        self.handshake_at.is_some_and(|at| now.mono_ms < at + HANDSHAKE_LIVE_MS)
+    }
+
+    pub(super) fn endpoint_address(&self) -> Option<SocketAddr> {
+        self.endpoint.map(|endpoint| endpoint.address)
+    }
+
+    pub(super) fn met(&mut self, via: Via) {
+        if !self.via.contains(&via) {
+            self.via.push(via);
+        }
+    }
+
+    /// Takes a claimed endpoint unless the present one is proven, better or still on trial.
+    pub(super) fn offer_endpoint(&mut self, address: SocketAddr, via: Via, now: Now) -> bool {
+        let offered = Endpoint { address, via, since: now.mono_ms };
+        let is_live = self.is_live(now);
+        match &mut self.endpoint {
+            None => {
+                self.endpoint = Some(offered);
+                true
+            }
+            Some(current) if current.address == address => {
+                current.via = current.via.max(via);
+                false
+            }
+            Some(_) if is_live => false,
+            Some(current)
+                if via >= current.via || now.mono_ms > current.since + ENDPOINT_TRIAL_MS =>
+            {
+                self.endpoint = Some(offered);
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// The device has shaken hands there: no claim is better than that.
+    pub(super) fn roamed_to(&mut self, address: SocketAddr, now: Now) -> bool {
+        if self.endpoint_address() == Some(address) {
+            return false;
+        }
+        let via = self.endpoint.map_or(Via::Cache, |endpoint| endpoint.via);
+        self.endpoint = Some(Endpoint { address, via, since: now.mono_ms });
+        true
+    }
+}

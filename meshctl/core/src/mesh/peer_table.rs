@@ -1,0 +1,207 @@
+//! All peers, and which of them belong on the device.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use super::effect::PeerConfig;
+use super::event::{DevicePeer, Now};
+use super::peer::{Peer, Via};
+use super::{ACTIVE_MAX_MS, HELLO_EVERY_MS, HELLO_WHEN_SILENT_MS};
+use crate::derive::MeshSubnet;
+use crate::key::PublicKey;
+use crate::state_file::CachedPeer;
+
+const PEERS_MAX: usize = 1000;
+const FORGET_MS: u64 = 600_000;
+/// Who said goodbye has this long to contradict it.
+const GOODBYE_PATIENCE_MS: u64 = 2_000;
+const CACHE_AGE_MAX_SECS: i64 = 24 * 3600;
+
+/// A peer as the socket shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerView {
+    pub key: PublicKey,
+    pub hostname: String,
+    pub mesh_ip: Option<IpAddr>,
+    pub endpoint: Option<SocketAddr>,
+    pub last_seen_unix: i64,
+    pub discovered_via: Vec<&'static str>,
+    pub routes: Vec<IpNet>,
+    pub latency_ms: Option<u64>,
+}
+
+impl From<&Peer> for PeerView {
+    fn from(peer: &Peer) -> Self {
+        Self {
+            key: peer.key,
+            hostname: peer.hostname.clone(),
+            mesh_ip: peer.mesh_ip,
+            endpoint: peer.endpoint_address(),
+            last_seen_unix: peer.heard_unix,
+            discovered_via: peer.via.iter().map(|via| via.as_str()).collect(),
+            routes: peer.routes.clone(),
+            latency_ms: peer.latency_ms,
+        }
+    }
+}
+
+pub(super) struct PeerTable {
+    subnet: MeshSubnet,
+    peers: BTreeMap<PublicKey, Peer>,
+}
+
+impl PeerTable {
+    pub(super) fn new(subnet: MeshSubnet) -> Self {
+        Self { subnet, peers: BTreeMap::new() }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
+    pub(super) fn get(&self, key: &PublicKey) -> Option<&Peer> {
+        self.peers.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &PublicKey) -> Option<&mut Peer> {
+        self.peers.get_mut(key)
+    }
+
+    /// The entry of a peer that speaks for itself; `None` when the table is full.
+    pub(super) fn meet(&mut self, key: PublicKey, now: Now) -> Option<&mut Peer> {
+        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&key) {
+            return None;
+        }
+        Some(self.peers.entry(key).or_insert_with(|| Peer::new(key, now)))
+    }
+
+    pub(super) fn is_taken(&self, ip: IpAddr) -> bool {
+        self.all().any(|peer| peer.mesh_ip == Some(ip))
+    }
+
+    /// Takes a cached peer over if it was heard lately enough to be still there.
+    pub(super) fn restore(&mut self, cached: &CachedPeer, now: Now) -> bool {
+        let age_secs = now.unix.saturating_sub(cached.last_seen).max(0);
+        let age_ms = u64::try_from(age_secs).unwrap_or_default().saturating_mul(1000);
+        if age_ms >= ACTIVE_MAX_MS {
+            // Old entries are greeted, not trusted; very old ones not even that.
+            return age_secs > CACHE_AGE_MAX_SECS;
+        }
+        let Some(peer) = self.meet(cached.wg_pubkey, now) else { return true };
+        peer.hostname.clone_from(&cached.hostname);
+        peer.mesh_ip = Some(cached.mesh_ip);
+        peer.routes.clone_from(&cached.routable_networks);
+        peer.heard_at = now.mono_ms.saturating_sub(age_ms);
+        peer.heard_unix = cached.last_seen;
+        peer.met(Via::Cache);
+        if let Some(endpoint) = cached.endpoint {
+            peer.offer_endpoint(endpoint, Via::Cache, now);
+        }
+        true
+    }
+
+    pub(super) fn cached(&self) -> Vec<CachedPeer> {
+        let known = self.all().filter_map(|peer| Some((peer, peer.mesh_ip?)));
+        known
+            .map(|(peer, mesh_ip)| CachedPeer {
+                wg_pubkey: peer.key,
+                hostname: peer.hostname.clone(),
+                mesh_ip,
+                endpoint: peer.endpoint_address(),
+                routable_networks: peer.routes.clone(),
+                last_seen: peer.heard_unix,
+            })
+            .collect()
+    }
+
+    /// A handshake is a life sign, and where it came from is where the peer is.
+    pub(super) fn device_saw(&mut self, seen: &DevicePeer, now: Now) -> bool {
+        let Some(age_ms) = seen.handshake_age_ms.filter(|_| seen.is_live()) else { return false };
+        let is_new = !self.peers.contains_key(&seen.key);
+        let mesh_ip = seen.only_address();
+        if is_new && mesh_ip.is_none() {
+            return false;
+        }
+        let Some(peer) = self.meet(seen.key, now) else { return false };
+        if is_new {
+            peer.mesh_ip = mesh_ip.map(IpAddr::V4);
+            peer.met(Via::Cache);
+        }
+        let at = now.mono_ms.saturating_sub(age_ms);
+        peer.handshake_at = Some(peer.handshake_at.map_or(at, |before| before.max(at)));
+        if at > peer.heard_at {
+            peer.heard_at = at;
+            peer.heard_unix = now.unix - i64::try_from(age_ms / 1000).unwrap_or_default();
+        }
+        let roamed = seen.endpoint.is_some_and(|endpoint| peer.roamed_to(endpoint, now));
+        is_new || roamed
+    }
+
+    pub(super) fn set_latency(&mut self, key: &PublicKey, millis: Option<u64>) {
+        if let Some(peer) = self.get_mut(key) {
+            peer.latency_ms = millis;
+        }
+    }
+
+    pub(super) fn note_hello(&mut self, key: &PublicKey, now: Now) {
+        if let Some(peer) = self.get_mut(key) {
+            peer.hello_at = Some(now.mono_ms);
+        }
+    }
+
+    /// Who has not spoken for so long that he should be asked.
+    pub(super) fn silent(&self, now: Now) -> impl Iterator<Item = PublicKey> {
+        let overdue =
+            move |at: Option<u64>, after: u64| at.is_none_or(|at| at + after <= now.mono_ms);
+        self.all()
+            .filter(move |peer| overdue(peer.message_at, HELLO_WHEN_SILENT_MS))
+            .filter(move |peer| overdue(peer.hello_at, HELLO_EVERY_MS))
+            .map(|peer| peer.key)
+    }
+
+    /// Takes out and returns who is gone.
+    pub(super) fn lapse(&mut self, now: Now) -> Vec<Peer> {
+        let gone = |peer: &Peer| {
+            now.mono_ms >= peer.heard_at + FORGET_MS
+                || peer.leaving_since.is_some_and(|at| now.mono_ms >= at + GOODBYE_PATIENCE_MS)
+        };
+        self.peers.extract_if(.., |_, peer| gone(peer)).map(|(_, peer)| peer).collect()
+    }
+
+    /// What should be on the device: active peers, each mesh address once.
+    pub(super) fn desired(
+        &self,
+        own_ip: Ipv4Addr,
+        configured: &BTreeMap<PublicKey, PeerConfig>,
+        now: Now,
+    ) -> BTreeMap<PublicKey, PeerConfig> {
+        let mut owners: BTreeMap<Ipv4Addr, &Peer> = BTreeMap::new();
+        for peer in self.all().filter(|peer| peer.is_active(now)) {
+            let Some(IpAddr::V4(ip)) = peer.mesh_ip else { continue };
+            if ip == own_ip || !self.subnet.contains(ip) {
+                continue;
+            }
+            // Keys come in order, so the smaller one stands here already.
+            let holds = |key: &PublicKey| configured.get(key).is_some_and(|has| has.mesh_ip == ip);
+            let takes = match owners.get(&ip) {
+                None => true,
+                Some(owner) => {
+                    let rights =
+                        |peer: &Peer| (holds(&peer.key) && peer.is_live(now), peer.is_live(now));
+                    rights(peer) > rights(owner)
+                }
+            };
+            if takes {
+                owners.insert(ip, peer);
+            }
+        }
+        let config = |(mesh_ip, peer): (Ipv4Addr, &Peer)| {
+            let endpoint = peer.endpoint_address();
+            (peer.key, PeerConfig { key: peer.key, endpoint, mesh_ip })
+        };
+        owners.into_iter().map(config).collect()
+    }
+}

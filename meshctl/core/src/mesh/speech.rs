@@ -1,0 +1,97 @@
+//! What a node says: announcements within one unfragmented datagram, and goodbyes.
+
+use std::net::SocketAddr;
+
+use super::Mesh;
+use super::effect::Effect;
+use super::event::Now;
+use super::peer::Peer;
+use crate::envelope::{Kind, PROTOCOL, sealed_len};
+use crate::message::{Announcement, Goodbye, KnownPeer};
+
+/// Longest datagram: it passes every path's MTU, and a Go receiver's buffer many times over.
+const DATAGRAM_MAX_BYTES: usize = 1200;
+
+impl Mesh {
+    pub(super) fn announce(&self, now: Now) -> Effect {
+        Effect::Announce(render(&self.announcement(None, now)))
+    }
+
+    pub(super) fn hello(&mut self, to: SocketAddr, now: Now) -> Effect {
+        let announcement = self.announcement(None, now);
+        let plaintext = self.with_known_peers(announcement, Kind::Hello, now);
+        Effect::Send { to, kind: Kind::Hello, plaintext }
+    }
+
+    pub(super) fn reply(&mut self, to: SocketAddr, now: Now) -> Effect {
+        let announcement = self.announcement(Some(to), now);
+        let plaintext = self.with_known_peers(announcement, Kind::Reply, now);
+        Effect::Send { to, kind: Kind::Reply, plaintext }
+    }
+
+    pub(super) fn say_goodbye(&self, now: Now, effects: &mut Vec<Effect>) {
+        let goodbye = Goodbye::new(self.settings.public_key, now.unix);
+        let plaintext = serde_json::to_vec(&goodbye).unwrap_or_default();
+        let controls = self.peers.all().filter_map(|peer| self.control_of_peer(&peer.key));
+        effects.extend(controls.map(|to| Effect::Send {
+            to,
+            kind: Kind::Goodbye,
+            plaintext: plaintext.clone(),
+        }));
+    }
+
+    fn announcement(&self, observed: Option<SocketAddr>, now: Now) -> Announcement {
+        let wildcard = format!("0.0.0.0:{}", self.settings.listen_port);
+        Announcement {
+            protocol: PROTOCOL,
+            wg_pubkey: self.settings.public_key,
+            hostname: self.settings.hostname.clone(),
+            mesh_ip: self.mesh_ip.to_string(),
+            mesh_ipv6: None,
+            wg_endpoint: self.observed.map_or(wildcard, |address| address.to_string()),
+            introducer: false,
+            routable_networks: self.settings.routes.clone(),
+            timestamp: now.unix,
+            known_peers: Vec::new(),
+            observed_endpoint: observed.map(|address| address.to_string()),
+            nat_type: None,
+        }
+    }
+
+    /// Adds as many peers as fit; the next message goes on with those that did not.
+    fn with_known_peers(&mut self, mut message: Announcement, kind: Kind, now: Now) -> Vec<u8> {
+        let known: Vec<KnownPeer> = self
+            .peers
+            .all()
+            .filter(|peer| peer.is_active(now) && peer.leaving_since.is_none())
+            .filter_map(known_peer)
+            .collect();
+        let mut len = render(&message).len() + r#","known_peers":[]"#.len();
+        let mut added = 0;
+        for index in 0..known.len() {
+            let peer = &known[(self.rotation + index) % known.len()];
+            len += serde_json::to_vec(peer).map_or(usize::MAX / 2, |json| json.len() + 1);
+            if sealed_len(kind, len) > DATAGRAM_MAX_BYTES {
+                break;
+            }
+            message.known_peers.push(peer.clone());
+            added += 1;
+        }
+        self.rotation =
+            if added == known.len() { 0 } else { (self.rotation + added) % known.len() };
+        render(&message)
+    }
+}
+
+fn known_peer(peer: &Peer) -> Option<KnownPeer> {
+    Some(KnownPeer {
+        wg_pubkey: peer.key,
+        hostname: peer.hostname.clone(),
+        mesh_ip: peer.mesh_ip?.to_string(),
+        wg_endpoint: peer.endpoint_address()?.to_string(),
+    })
+}
+
+fn render(announcement: &Announcement) -> Vec<u8> {
+    serde_json::to_vec(announcement).unwrap_or_default()
+}

@@ -1,0 +1,191 @@
+//! The command line as it is typed.
+
+use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net};
+use knit_runtime::log::LogArgs;
+use knit_runtime::terminal::Output;
+
+use crate::sidecar::wg::Choice;
+
+/// See and run the WireGuard mesh of a Knit cluster
+#[derive(Debug, clap::Parser)]
+#[command(name = "meshctl", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Print a new mesh secret
+    Init,
+    /// Join the mesh: run the mesh daemon in the foreground
+    Join(Box<JoinArgs>),
+    /// Leave the mesh: say goodbye, remove the interface, end the daemon
+    Leave(SocketArgs),
+    /// Show this node
+    Status(ShowArgs),
+    /// Show the peers of this node
+    Peers(PeersArgs),
+    /// Show every host: what the mesh and what the server know of it
+    Nodes(NodesArgs),
+}
+
+impl Command {
+    pub(crate) fn is_daemon(&self) -> bool {
+        matches!(self, Self::Join(_))
+    }
+}
+
+/// Which mesh daemon is asked.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SocketArgs {
+    /// Socket of the mesh daemon [default: /var/run/wgmesh.sock, or $XDG_RUNTIME_DIR/wgmesh.sock]
+    #[arg(long, env = "WGMESH_SOCKET", value_name = "PATH")]
+    pub(crate) mesh_socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+
+    /// How the answer is printed
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct PeersArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<PeersCommand>,
+
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum PeersCommand {
+    /// List the peers heard within five minutes
+    List {
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Count them
+    Count {
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// Show one peer
+    Get {
+        /// Its WireGuard public key
+        key: String,
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NodesArgs {
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+
+    /// The server's address [default: asked of the mesh]
+    #[arg(long, env = "KNIT_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+}
+
+/// How this node joins. The secret comes from a file, a systemd credential called `mesh-secret`
+/// or the environment, never from the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct JoinArgs {
+    /// File that holds the mesh secret [env: WGMESH_SECRET_FILE; the secret itself: WGMESH_SECRET]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) secret_file: Option<PathBuf>,
+
+    /// Name of the WireGuard interface
+    #[arg(long, default_value = "wg0", value_parser = interface_name, value_name = "NAME")]
+    pub(crate) interface: String,
+
+    /// UDP port of WireGuard
+    #[arg(long, default_value_t = 51820, value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]
+    pub(crate) listen_port: u16,
+
+    /// Subnet of mesh addresses, the same on every node [default: derived from the secret]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) mesh_subnet: Option<Ipv4Net>,
+
+    /// Where the daemon's socket is made [default: $WGMESH_SOCKET or /var/run/wgmesh.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket_path: Option<PathBuf>,
+
+    /// Neither announce on the LAN nor listen there; peers come from seeds alone
+    #[arg(long)]
+    pub(crate) no_lan_discovery: bool,
+
+    /// Networks behind this node, told to the peers
+    #[arg(long, value_delimiter = ',', value_name = "CIDR,…")]
+    pub(crate) advertise_routes: Vec<IpNet>,
+
+    /// Where keys, mesh address and peers are kept
+    #[arg(long, default_value = "/var/lib/wgmesh", value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
+
+    /// A node to say hello to; may be given more than once [default port: the mesh's exchange port]
+    #[arg(long = "seed", value_name = "HOST[:PORT]")]
+    pub(crate) seeds: Vec<String>,
+
+    /// The name that peers see [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+
+    /// What moves the packets
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) engine: Choice,
+
+    /// At the end say goodbye and remove the interface, instead of leaving it for the next start
+    #[arg(long)]
+    pub(crate) teardown: bool,
+}
+
+fn interface_name(name: &str) -> Result<String, String> {
+    let mut chars = name.chars();
+    let valid = chars.next().is_some_and(|first| first.is_ascii_alphabetic())
+        && chars.all(|char| char.is_ascii_alphanumeric() || "-_".contains(char))
+        && name.len() <= 15;
+    if valid {
+        Ok(name.to_owned())
+    } else {
+        Err("an interface name is a letter and up to 14 letters, digits, `-` or `_`".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn interface_names() {
+        for (name, valid) in [
+            ("wg0", true),
+            ("mesh-a_1", true),
+            ("abcdefghijklmno", true),
+            ("abcdefghijklmnop", false),
+            ("0wg", false),
+            ("wg/0", false),
+            ("", false),
+        ] {
+            assert_eq!(interface_name(name).is_ok(), valid, "{name}");
+        }
+    }
+}

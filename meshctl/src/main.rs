@@ -1,0 +1,27 @@
+//! `meshctl`: the mesh command line, and with `meshctl join` the mesh daemon itself.
+
+mod cli;
+mod commands;
+mod sidecar;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            knit_runtime::terminal::eprintln(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: cli::Cli) -> anyhow::Result<()> {
+    let default_level = if cli.command.is_daemon() { "info" } else { "warn" };
+    knit_runtime::log::init_or(&cli.log, default_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(commands::run(cli.command))
+}

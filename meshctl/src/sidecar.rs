@@ -1,0 +1,185 @@
+//! `meshctl join`: the mesh daemon, a drop-in for `wgmesh`.
+//!
+//! ```text
+//!   net::{multicast, exchange} ──datagrams──> engine_room ──> core::Mesh::handle ──effects──┐
+//!   rpc_server <──queries, status──> engine_room <── ticks, device peers, latencies         │
+//!                                        └──> wg (peers), net (datagrams), state (files) <──┘
+//! ```
+//!
+//! Invariant: the interface outlives the daemon. Only `--teardown` and `mesh.leave` remove it.
+
+mod actor;
+mod net;
+mod rpc_server;
+mod secret;
+mod seeds;
+mod state;
+pub(crate) mod wg;
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ipnet::Ipv4Net;
+use meshctl_core::derive::{MeshKeys, MeshSubnet};
+use meshctl_core::mesh::{Mesh, Settings};
+use meshctl_core::message::sanitize_hostname;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::JoinArgs;
+use actor::{Actor, Clock, Sockets};
+use net::exchange::Exchange;
+use net::multicast::Multicast;
+use net::{interfaces, probe};
+use rpc_server::listener::Listener;
+use state::StateDir;
+use wg::{Links, Setup};
+
+/// Datagrams and queries that may wait for the actor.
+const QUEUE_MAX: usize = 1024;
+const SEEDS_RESOLVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs the daemon until it is told to stop.
+pub(crate) async fn run(args: JoinArgs) -> Result<()> {
+    let stop = knit_runtime::signal::shutdown();
+    let keys = MeshKeys::derive(&secret::load(args.secret_file.as_deref())?);
+    let subnet = subnet(&args, &keys)?;
+    anyhow::ensure!(
+        args.listen_port != keys.gossip_port,
+        "--listen-port {} is this mesh's exchange port: choose another",
+        args.listen_port
+    );
+
+    // The socket first: a second daemon must fail before it touches the first one's device.
+    let socket = Listener::bind(&socket_path(&args))?;
+    let state = StateDir::open(&args.state_dir, &args.interface)?;
+    let identity = state.identity()?;
+    let public_key = identity.private_key.public();
+    let cached = state.peers();
+
+    let clock = Clock::start();
+    let settings = Settings {
+        public_key,
+        subnet,
+        hostname: sanitize_hostname(&hostname(&args)),
+        listen_port: args.listen_port,
+        routes: args.advertise_routes.clone(),
+        lan: !args.no_lan_discovery,
+        keys: keys.clone(),
+    };
+    let mesh = Mesh::new(settings, identity.mesh_ip, &cached, clock.now());
+    if identity.mesh_ip != Some(mesh.mesh_ip()) {
+        state.keep_identity(&identity.private_key, mesh.mesh_ip())?;
+    }
+
+    let links = Links::connect()?;
+    let setup = Setup {
+        interface: args.interface.clone(),
+        private_key: identity.private_key.clone(),
+        psk: keys.psk.clone(),
+        listen_port: args.listen_port,
+    };
+    let device = wg::open(&links, args.engine, &setup, subnet.net()).await?;
+    links.set_address(&args.interface, in_subnet(mesh.mesh_ip(), subnet)?).await?;
+
+    let (datagrams, datagram_queue) = mpsc::channel(QUEUE_MAX);
+    let sockets = open_sockets(&args, &keys, &datagrams)?;
+    announce_in_log(&args, &keys, &mesh, device.engine());
+
+    let (queries, query_queue) = mpsc::channel(QUEUE_MAX);
+    let (address, address_watch) = watch::channel(mesh.mesh_ip());
+    tokio::spawn(probe::serve(address_watch, args.interface.clone(), keys.probe_port()));
+    let leave = CancellationToken::new();
+    let actor = Actor {
+        clock,
+        mesh,
+        device,
+        links,
+        sockets,
+        state,
+        private_key: identity.private_key,
+        interface: args.interface.clone(),
+        address,
+        stop,
+        leave: leave.clone(),
+        teardown: args.teardown,
+    };
+    let statuses = actor.watch_status();
+    let server = rpc_server::Server { queries, statuses: statuses.subscribe(), leave };
+    let _socket_file = socket.serve(server);
+    let seeds = seeds::resolve_for_ever(args.seeds, keys.gossip_port, SEEDS_RESOLVE_EVERY);
+    actor.run(datagram_queue, query_queue, seeds, statuses).await
+}
+
+fn subnet(args: &JoinArgs, keys: &MeshKeys) -> Result<MeshSubnet> {
+    match args.mesh_subnet {
+        None => Ok(keys.default_subnet()),
+        Some(net) => Ok(MeshSubnet::custom(net)?),
+    }
+}
+
+fn in_subnet(address: Ipv4Addr, subnet: MeshSubnet) -> Result<Ipv4Net> {
+    Ok(Ipv4Net::new(address, subnet.net().prefix_len())?)
+}
+
+fn socket_path(args: &JoinArgs) -> PathBuf {
+    let named = args.socket_path.clone();
+    named
+        .or_else(|| {
+            std::env::var_os("WGMESH_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
+        })
+        .unwrap_or_else(|| PathBuf::from(knit_link::mesh::DEFAULT_SOCKET))
+}
+
+fn hostname(args: &JoinArgs) -> String {
+    let of_host = || nix::unistd::gethostname().ok()?.into_string().ok();
+    args.hostname.clone().or_else(of_host).unwrap_or_default()
+}
+
+fn open_sockets(
+    args: &JoinArgs,
+    keys: &MeshKeys,
+    datagrams: &mpsc::Sender<net::Datagram>,
+) -> Result<Sockets> {
+    let exchange = Exchange::bind(keys.gossip_port).with_context(|| {
+        format!(
+            "the mesh's exchange port, UDP {}, cannot be bound: is another daemon of this mesh running on this host?",
+            keys.gossip_port
+        )
+    })?;
+    exchange.listen(datagrams.clone());
+    let multicast = if args.no_lan_discovery {
+        None
+    } else {
+        let bound = Multicast::bind(keys.multicast_group, &args.interface);
+        bound
+            .inspect(|multicast| drop(multicast.listen(datagrams.clone())))
+            .inspect_err(|error| {
+                tracing::warn!(%error, "no LAN discovery: its port cannot be bound; use --seed");
+            })
+            .ok()
+    };
+    Ok(Sockets { exchange, multicast })
+}
+
+fn announce_in_log(args: &JoinArgs, keys: &MeshKeys, mesh: &Mesh, engine: &str) {
+    tracing::info!(
+        engine,
+        interface = args.interface,
+        mesh.ip = %mesh.mesh_ip(),
+        mesh.subnet = %mesh.settings().subnet.net(),
+        mesh.id = keys.mesh_id(),
+        public_key = %mesh.settings().public_key,
+        listen_port = args.listen_port,
+        exchange_port = keys.gossip_port,
+        lan_discovery = !args.no_lan_discovery,
+        seeds = ?args.seeds,
+        "joined the mesh"
+    );
+    let lan = interfaces::lan_addresses(&args.interface).map_or(0, |found| found.len());
+    if !args.no_lan_discovery && lan == 0 && args.seeds.is_empty() {
+        tracing::warn!("no interface leads to a LAN and no --seed is given: no peer can be found");
+    }
+}

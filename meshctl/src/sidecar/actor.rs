@@ -1,0 +1,327 @@
+//! The one task that owns the mesh state and the device: events in, effects done.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use ipnet::Ipv4Net;
+use knit_rpc::jsonrpc::MeshStatus;
+use meshctl_core::envelope::{self, Kind, NONCE_LEN};
+use meshctl_core::key::{PrivateKey, PublicKey};
+use meshctl_core::mesh::{Effect, Event, Mesh, Now, PeerConfig};
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::net::exchange::Exchange;
+use super::net::multicast::Multicast;
+use super::net::{Datagram, probe};
+use super::rpc_server::{Query, view};
+use super::state::StateDir;
+use super::wg::{Links, WireGuard};
+
+const TICK: Duration = Duration::from_millis(100);
+const DEVICE_POLL: Duration = Duration::from_secs(1);
+const RESCAN: Duration = Duration::from_secs(2);
+const KEEP_PEERS_EVERY: Duration = Duration::from_secs(30);
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// Most peers whose latency is measured in one round.
+const PROBES_MAX: usize = 64;
+/// Any port does: the packet is for the tunnel, not for its receiver.
+const POKE_PORT: u16 = 9;
+
+/// Hands out moments. The steady half begins at a day, so that ages can be subtracted from it.
+pub(super) struct Clock(Instant);
+
+const STEADY_BEGIN_MS: u64 = 24 * 3600 * 1000;
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn now(&self) -> Now {
+        let steady = u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let wall_secs = knit_runtime::clock::now().as_millis() / 1000;
+        Now {
+            mono_ms: STEADY_BEGIN_MS + steady,
+            unix: i64::try_from(wall_secs).unwrap_or(i64::MAX),
+        }
+    }
+
+    fn uptime_nanos(&self) -> i64 {
+        i64::try_from(self.0.elapsed().as_nanos()).unwrap_or(i64::MAX)
+    }
+}
+
+pub(super) struct Sockets {
+    pub(super) exchange: Exchange,
+    pub(super) multicast: Option<Multicast>,
+}
+
+pub(super) struct Actor {
+    pub(super) clock: Clock,
+    pub(super) mesh: Mesh,
+    pub(super) device: Box<dyn WireGuard>,
+    pub(super) links: Links,
+    pub(super) sockets: Sockets,
+    pub(super) state: StateDir,
+    pub(super) private_key: PrivateKey,
+    pub(super) interface: String,
+    pub(super) address: watch::Sender<Ipv4Addr>,
+    /// Stop and leave the interface to the next run.
+    pub(super) stop: CancellationToken,
+    /// Stop, say goodbye and remove the interface.
+    pub(super) leave: CancellationToken,
+    pub(super) teardown: bool,
+}
+
+impl Actor {
+    /// The status that watchers follow, with its present value.
+    pub(super) fn watch_status(&self) -> watch::Sender<MeshStatus> {
+        watch::Sender::new(self.status())
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut datagrams: mpsc::Receiver<Datagram>,
+        mut queries: mpsc::Receiver<Query>,
+        mut seeds: mpsc::Receiver<Vec<SocketAddr>>,
+        statuses: watch::Sender<MeshStatus>,
+    ) -> Result<()> {
+        let (latencies, mut measured) = mpsc::channel(PROBES_MAX);
+        let mut ticks = steady(TICK);
+        let mut device_polls = steady(DEVICE_POLL);
+        let mut rescans = steady(RESCAN);
+        let mut keeps = steady(KEEP_PEERS_EVERY);
+        let mut probes = steady(PROBE_EVERY);
+        let mut dirty = false;
+        // What the device has already is taken in before anything is decided.
+        self.poll_device(&mut dirty).await;
+        knit_runtime::notify::ready();
+        loop {
+            tokio::select! {
+                Some(datagram) = datagrams.recv() => {
+                    let Datagram { path, from, bytes } = datagram;
+                    self.on(Event::Datagram { path, from, bytes: &bytes }, &mut dirty).await;
+                }
+                Some(query) = queries.recv() => self.answer(query),
+                Some(addresses) = seeds.recv() => {
+                    self.on(Event::Seeds(addresses), &mut dirty).await;
+                }
+                Some((key, millis)) = measured.recv() => {
+                    self.on(Event::Latency { key, millis }, &mut dirty).await;
+                }
+                _ = rescans.tick() => self.rescan(&mut dirty).await,
+                _ = device_polls.tick() => {
+                    self.poll_device(&mut dirty).await;
+                    self.keep_peers_if(&mut dirty);
+                    self.publish(&statuses);
+                }
+                _ = ticks.tick() => {
+                    self.on(Event::Tick, &mut dirty).await;
+                    self.publish(&statuses);
+                }
+                _ = keeps.tick() => dirty = true,
+                _ = probes.tick() => self.probe_peers(&latencies),
+                () = self.stop.cancelled() => break,
+                () = self.leave.cancelled() => break,
+            }
+        }
+        self.finish().await
+    }
+
+    async fn finish(mut self) -> Result<()> {
+        knit_runtime::notify::stopping();
+        let leaving = self.teardown || self.leave.is_cancelled();
+        let mut dirty = true;
+        self.keep_peers_if(&mut dirty);
+        if leaving {
+            self.on(Event::Leave, &mut dirty).await;
+            // The goodbyes are in the kernel's hands; those by tunnel need the device a moment.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.device.stop().await;
+        if leaving {
+            self.links.delete(&self.interface).await?;
+            tracing::info!(interface = self.interface, "left the mesh; the interface is removed");
+        } else {
+            tracing::info!(
+                interface = self.interface,
+                "stopped; the interface stays for the next start"
+            );
+        }
+        Ok(())
+    }
+
+    async fn on(&mut self, event: Event<'_>, dirty: &mut bool) {
+        for effect in self.mesh.handle(event, self.clock.now()) {
+            self.perform(effect, dirty).await;
+        }
+    }
+
+    async fn perform(&mut self, effect: Effect, dirty: &mut bool) {
+        match effect {
+            Effect::Announce(plaintext) => {
+                let key = &self.mesh.settings().keys.gossip_key;
+                if let Some(multicast) = &self.sockets.multicast {
+                    multicast.send(|| seal(key, Kind::Announce, &plaintext));
+                }
+            }
+            Effect::Send { to, kind, plaintext } => {
+                let key = &self.mesh.settings().keys.gossip_key;
+                self.sockets.exchange.send(to, &seal(key, kind, &plaintext));
+            }
+            Effect::SetPeer(peer) => self.set_peer(&peer).await,
+            Effect::RemovePeer(key) => {
+                // The next look at the device finds what is still there.
+                if let Err(error) = self.device.remove_peer(&key).await {
+                    warn_chain(&error);
+                }
+            }
+            Effect::MoveAddress(ip) => self.move_address(ip).await,
+            Effect::PeersChanged => *dirty = true,
+            Effect::Report(report) if report.is_warning() => tracing::warn!("{report}"),
+            Effect::Report(report) => tracing::info!("{report}"),
+        }
+    }
+
+    /// Configures the peer and sends it one packet, or the first handshake may take 15 s.
+    async fn set_peer(&mut self, peer: &PeerConfig) {
+        match self.device.set_peer(peer).await {
+            Ok(()) => poke(peer.mesh_ip).await,
+            Err(error) => warn_chain(&error),
+        }
+    }
+
+    async fn move_address(&mut self, ip: Ipv4Addr) {
+        if let Err(error) = self.state.keep_identity(&self.private_key, ip) {
+            tracing::error!("{error:#}");
+        }
+        let prefix_len = self.mesh.settings().subnet.net().prefix_len();
+        if let Ok(net) = Ipv4Net::new(ip, prefix_len)
+            && let Err(error) = self.links.set_address(&self.interface, net).await
+        {
+            warn_chain(&error);
+        }
+        self.address.send_replace(ip);
+    }
+
+    async fn poll_device(&mut self, dirty: &mut bool) {
+        match self.device.peers().await {
+            Ok(peers) => self.on(Event::Device(&peers), dirty).await,
+            Err(error) => warn_chain(&error),
+        }
+    }
+
+    async fn rescan(&mut self, dirty: &mut bool) {
+        let changed = self.sockets.multicast.as_mut().is_some_and(Multicast::rescan);
+        if changed {
+            self.on(Event::NetworkChanged, dirty).await;
+        }
+    }
+
+    fn keep_peers_if(&self, dirty: &mut bool) {
+        if std::mem::take(dirty) {
+            self.state.keep_peers(&self.mesh.cached_peers(), self.clock.now().unix);
+        }
+    }
+
+    fn probe_peers(&self, latencies: &mpsc::Sender<(PublicKey, Option<u64>)>) {
+        let port = self.mesh.settings().keys.probe_port();
+        for peer in self.mesh.active_peers(self.clock.now()).into_iter().take(PROBES_MAX) {
+            let Some(ip) = peer.mesh_ip else { continue };
+            let latencies = latencies.clone();
+            tokio::spawn(async move {
+                let millis = probe::latency(ip, port).await;
+                // The actor has ended when nobody listens.
+                let _ = latencies.send((peer.key, millis)).await;
+            });
+        }
+    }
+
+    fn answer(&self, query: Query) {
+        let now = self.clock.now();
+        // A client that went away does not want its answer.
+        match query {
+            Query::Status(to) => drop(to.send(self.status())),
+            Query::Peers(to) => {
+                let peers = self.mesh.active_peers(now);
+                drop(to.send(peers.iter().map(view::peer_info).collect()));
+            }
+            Query::Peer(key, to) => {
+                let peer = key.parse().ok().and_then(|key| self.mesh.peer(&key));
+                drop(to.send(peer.as_ref().map(view::peer_info)));
+            }
+            Query::Count(to) => {
+                let active = self.mesh.active_peers(now).len();
+                let _ = to.send(view::peer_count(active, self.mesh.peers_total()));
+            }
+        }
+    }
+
+    fn status(&self) -> MeshStatus {
+        let settings = self.mesh.settings();
+        MeshStatus {
+            mesh_ip: self.mesh.mesh_ip().to_string(),
+            pubkey: settings.public_key.to_string(),
+            uptime: self.clock.uptime_nanos(),
+            interface: self.interface.clone(),
+            version: view::VERSION.to_owned(),
+            engine: Some(self.device.engine().to_owned()),
+            hostname: Some(settings.hostname.clone()),
+        }
+    }
+
+    /// Tells watchers and the service manager, if anything but the uptime has changed.
+    fn publish(&self, statuses: &watch::Sender<MeshStatus>) {
+        let status = self.status();
+        statuses.send_if_modified(|last| {
+            let same = MeshStatus { uptime: last.uptime, ..status.clone() } == *last;
+            if !same {
+                *last = status.clone();
+            }
+            !same
+        });
+        let peers = self.mesh.active_peers(self.clock.now()).len();
+        knit_runtime::notify::status(&format!("{}, {peers} peers", status.mesh_ip));
+    }
+}
+
+fn steady(every: Duration) -> tokio::time::Interval {
+    let mut interval = interval(every);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+fn seal(key: &[u8; 32], kind: Kind, plaintext: &[u8]) -> Vec<u8> {
+    let mut nonce = [0; NONCE_LEN];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        // A nonce must not repeat: better silent than sealed badly.
+        tracing::error!(%error, "the system gave no random bytes");
+        return Vec::new();
+    }
+    envelope::seal(key, nonce, kind, plaintext)
+}
+
+async fn poke(mesh_ip: Ipv4Addr) {
+    let sent = async {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+        socket.send_to(&[0], (mesh_ip, POKE_PORT)).await
+    };
+    if let Err(error) = sent.await {
+        tracing::debug!(%error, %mesh_ip, "a new peer could not be poked");
+    }
+}
+
+fn warn_chain(error: &dyn std::error::Error) {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    tracing::warn!("{text}");
+}

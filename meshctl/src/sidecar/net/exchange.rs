@@ -1,0 +1,59 @@
+//! The exchange socket: HELLO, REPLY, GOODBYE by unicast on the mesh's own port.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use meshctl_core::mesh::Path;
+use socket2::{Domain, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use super::{Datagram, receive};
+
+pub(crate) struct Exchange {
+    socket: Arc<UdpSocket>,
+    is_v6: bool,
+}
+
+impl Exchange {
+    /// Binds the port on every address, without sharing it: a second daemon must fail.
+    pub(crate) fn bind(port: u16) -> io::Result<Self> {
+        let (socket, is_v6) = match bind(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port) {
+            Ok(socket) => (socket, true),
+            // IPv6 may be switched off.
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                (bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)?, false)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { socket: Arc::new(socket), is_v6 })
+    }
+
+    pub(crate) fn listen(&self, to: mpsc::Sender<Datagram>) -> tokio::task::JoinHandle<()> {
+        let socket = Arc::clone(&self.socket);
+        tokio::spawn(async move { receive(&socket, Path::Exchange, &to).await })
+    }
+
+    /// Sends without waiting; a datagram that cannot go is repeated by its timer.
+    pub(crate) fn send(&self, to: SocketAddr, datagram: &[u8]) {
+        let mapped = match to.ip() {
+            IpAddr::V4(ip) if self.is_v6 => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
+            IpAddr::V4(_) | IpAddr::V6(_) => to,
+        };
+        if let Err(error) = self.socket.try_send_to(datagram, mapped) {
+            tracing::debug!(%error, %to, "a datagram could not be sent");
+        }
+    }
+}
+
+fn bind(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    if ip.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}

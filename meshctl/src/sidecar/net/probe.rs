@@ -1,0 +1,97 @@
+//! The TCP probe: `ping` → `pong` on the mesh address, and our own measuring of latency.
+//!
+//! A Go daemon evicts a peer that does not answer it once handshakes pause.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+const CONNECTIONS_MAX: usize = 256;
+const IDLE_MAX: Duration = Duration::from_secs(10);
+const LINE_MAX_BYTES: u64 = 64;
+const BIND_RETRY: Duration = Duration::from_millis(500);
+const PROBE_MAX: Duration = Duration::from_millis(1200);
+
+/// Serves for ever on the mesh address, also after it has moved.
+pub(crate) async fn serve(mut address: watch::Receiver<Ipv4Addr>, interface: String, port: u16) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let ip = *address.borrow_and_update();
+        match listen(ip, &interface, port) {
+            Ok(listener) => {
+                tokio::select! {
+                    () = accept(&listener, &slots) => {}
+                    changed = address.changed() => if changed.is_err() { return },
+                }
+            }
+            Err(error) => tracing::debug!(%error, %ip, "the probe cannot listen yet"),
+        }
+        tokio::time::sleep(BIND_RETRY).await;
+    }
+}
+
+fn listen(ip: Ipv4Addr, interface: &str, port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    // The address alone would also answer a neighbour that routes it here.
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.bind(SocketAddr::from((ip, port)))?;
+    socket.listen(128)
+}
+
+/// Returns only when the listener is broken.
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "the probe cannot accept");
+                return;
+            }
+        };
+        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            tokio::spawn(async move {
+                let _slot = slot;
+                // Whoever probes sees a closed connection as well as we do.
+                let _ = answer(stream).await;
+            });
+        }
+    }
+}
+
+async fn answer(stream: TcpStream) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut bounded = (&mut lines).take(LINE_MAX_BYTES);
+        let reading = bounded.read_until(b'\n', &mut line);
+        let len = tokio::time::timeout(IDLE_MAX, reading).await.map_err(io::Error::from)??;
+        if len == 0 || line.last() != Some(&b'\n') {
+            return Ok(());
+        }
+        if line.trim_ascii() == b"ping" {
+            write.write_all(b"pong\n").await?;
+        }
+    }
+}
+
+/// How long one `ping` takes to a peer, in whole milliseconds; `None` without an answer.
+pub(crate) async fn latency(peer: IpAddr, port: u16) -> Option<u64> {
+    let probing = async {
+        let mut stream = TcpStream::connect((peer, port)).await.ok()?;
+        let start = Instant::now();
+        stream.write_all(b"ping\n").await.ok()?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await.ok()?;
+        (answer == *b"pong\n")
+            .then(|| u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    };
+    tokio::time::timeout(PROBE_MAX, probing).await.ok()?
+}

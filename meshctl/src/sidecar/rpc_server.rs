@@ -1,0 +1,144 @@
+//! The mesh socket's server: the Go daemon's five methods byte for byte, and ours beside them.
+//!
+//! ```text
+//!   listener ── lines ──> request (parse, as Go parses) ──> dispatch ──> Query to the actor
+//!                                                     └──> watch: notifications on this line
+//! ```
+//!
+//! It is not jsonrpsee's server, because the answers to odd requests must be the Go daemon's: it
+//! answers notifications, echoes ids through a float and refuses with codes of its own.
+
+mod go_json;
+pub(super) mod listener;
+mod request;
+pub(super) mod view;
+
+use knit_rpc::jsonrpc::{
+    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, LEAVE, METHOD_NOT_FOUND, MeshStatus,
+    PARSE_ERROR, PEERS_COUNT, PEERS_GET, PEERS_LIST, PING, PeerCount, PeerInfo, PeerList, Pong,
+    STATUS, UNWATCH, WATCH,
+};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use go_json::render;
+use request::Request;
+
+/// What the server asks of the actor.
+pub(super) enum Query {
+    Status(oneshot::Sender<MeshStatus>),
+    Peers(oneshot::Sender<Vec<PeerInfo>>),
+    Peer(String, oneshot::Sender<Option<PeerInfo>>),
+    Count(oneshot::Sender<PeerCount>),
+}
+
+/// What every connection shares.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) queries: mpsc::Sender<Query>,
+    pub(super) statuses: watch::Receiver<MeshStatus>,
+    pub(super) leave: CancellationToken,
+}
+
+/// What is done with a request line.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    /// Send this line.
+    Answer(String),
+    /// Send this line, then a notification at each change.
+    Watch(String),
+    Unwatch(String),
+    /// Send this line, then leave the mesh.
+    Leave(String),
+}
+
+struct Refusal {
+    code: i32,
+    message: String,
+}
+
+impl Server {
+    /// Answers one line without its line feed.
+    async fn handle(&self, line: &[u8]) -> Outcome {
+        let request = match request::parse(line) {
+            Ok(request) => request,
+            Err(message) => {
+                let message = format!("failed to parse request: {message}");
+                return Outcome::Answer(failure(&Value::Null, PARSE_ERROR, &message));
+            }
+        };
+        if request.jsonrpc != "2.0" {
+            let message = "invalid jsonrpc version, must be 2.0";
+            return Outcome::Answer(failure(&request.id, INVALID_REQUEST, message));
+        }
+        match request.method.as_str() {
+            WATCH => Outcome::Watch(success(&request.id, &view::SUBSCRIPTION)),
+            UNWATCH => Outcome::Unwatch(success(&request.id, &true)),
+            LEAVE => Outcome::Leave(success(&request.id, &true)),
+            _ => Outcome::Answer(match self.call(&request).await {
+                Ok(answer) => answer,
+                Err(refusal) => failure(&request.id, refusal.code, &refusal.message),
+            }),
+        }
+    }
+
+    async fn call(&self, request: &Request) -> Result<String, Refusal> {
+        let id = &request.id;
+        match request.method.as_str() {
+            PING => Ok(success(id, &Pong { pong: true, version: view::VERSION.to_owned() })),
+            STATUS => Ok(success(id, &self.ask(Query::Status).await?)),
+            PEERS_COUNT => Ok(success(id, &self.ask(Query::Count).await?)),
+            PEERS_LIST => Ok(success(id, &PeerList { peers: self.ask(Query::Peers).await? })),
+            PEERS_GET => {
+                let key = request.params.as_ref().and_then(|params| params.get("pubkey"));
+                let key = key.and_then(Value::as_str).filter(|key| !key.is_empty());
+                let key = key.ok_or_else(|| Refusal {
+                    code: INVALID_PARAMS,
+                    message: "missing or invalid 'pubkey' parameter".to_owned(),
+                })?;
+                let peer = self.ask(|to| Query::Peer(key.to_owned(), to)).await?;
+                let not_found =
+                    || Refusal { code: INVALID_PARAMS, message: format!("peer not found: {key}") };
+                Ok(success(id, &peer.ok_or_else(not_found)?))
+            }
+            other => Err(Refusal {
+                code: METHOD_NOT_FOUND,
+                message: format!("method not found: {other}"),
+            }),
+        }
+    }
+
+    async fn ask<R>(&self, query: impl FnOnce(oneshot::Sender<R>) -> Query) -> Result<R, Refusal> {
+        let stopping =
+            || Refusal { code: INTERNAL_ERROR, message: "the daemon is stopping".to_owned() };
+        let (to, from) = oneshot::channel();
+        self.queries.send(query(to)).await.map_err(|_| stopping())?;
+        from.await.map_err(|_| stopping())
+    }
+}
+
+fn success(id: &Value, result: &impl Serialize) -> String {
+    format!(r#"{{"jsonrpc":"2.0","result":{},"id":{}}}"#, render(result), go_json::id(id))
+}
+
+fn failure(id: &Value, code: i32, message: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","error":{{"code":{code},"message":{}}},"id":{}}}"#,
+        render(&message),
+        go_json::id(id)
+    )
+}
+
+/// One notification of a watch.
+fn notification(status: &MeshStatus) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"{WATCH}","params":{{"subscription":{},"result":{}}}}}"#,
+        view::SUBSCRIPTION,
+        render(status)
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The kernel's WireGuard: the tunnel runs without us, we only tell it of peers.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use defguard_wireguard_rs::key::Key;
+use defguard_wireguard_rs::net::IpAddrMask;
+use defguard_wireguard_rs::peer::Peer;
+use defguard_wireguard_rs::{
+    InterfaceConfiguration, Kernel as KernelApi, WGApi, WireguardInterfaceApi,
+};
+use ipnet::IpNet;
+use knit_rpc::Timestamp;
+use meshctl_core::key::{PrivateKey, PublicKey};
+use meshctl_core::mesh::{DevicePeer, PeerConfig};
+use tracing::subscriber::NoSubscriber;
+use zeroize::Zeroizing;
+
+use super::{KEEPALIVE_SECS, MTU, Setup, WgError, WireGuard, canonical};
+
+pub(super) struct Kernel {
+    api: WGApi<KernelApi>,
+    interface: String,
+    psk: Zeroizing<[u8; 32]>,
+}
+
+impl Kernel {
+    /// Configures the interface unless it stands as it should: configuring drops all sessions.
+    pub(super) fn open(setup: &Setup) -> Result<Self, WgError> {
+        let failed =
+            |error: defguard_wireguard_rs::error::WireguardInterfaceError| WgError::Configure {
+                name: setup.interface.clone(),
+                port: setup.listen_port,
+                source: error.into(),
+            };
+        let api = quiet(|| WGApi::<KernelApi>::new(setup.interface.clone())).map_err(failed)?;
+        let found = quiet(|| api.read_interface_data()).map_err(failed)?;
+        let found_key = found.private_key.map(|key| Zeroizing::new(key.as_array()));
+        let found_key = found_key.filter(|key| **key != [0; 32]);
+        let ours = setup.private_key.public();
+        match found_key.map(|key| PrivateKey::from_random(*key).public()) {
+            Some(key) if key != ours => {
+                let why = "it has another private key";
+                return Err(WgError::NotOurs { name: setup.interface.clone(), why });
+            }
+            Some(_) if found.listen_port == setup.listen_port => {
+                tracing::info!(interface = setup.interface, "took the interface over");
+            }
+            Some(_) | None => {
+                let configuration = InterfaceConfiguration {
+                    name: setup.interface.clone(),
+                    prvkey: setup.private_key.expose_base64().to_string(),
+                    addresses: Vec::new(),
+                    port: setup.listen_port,
+                    peers: Vec::new(),
+                    mtu: Some(MTU),
+                    fwmark: None,
+                };
+                quiet(|| api.configure_interface(&configuration)).map_err(failed)?;
+            }
+        }
+        Ok(Self { api, interface: setup.interface.clone(), psk: setup.psk.clone() })
+    }
+
+    fn failed(
+        &self,
+    ) -> impl Fn(defguard_wireguard_rs::error::WireguardInterfaceError) -> WgError + use<> {
+        let name = self.interface.clone();
+        move |error| WgError::Peers { name: name.clone(), source: error.into() }
+    }
+}
+
+// Each call is one netlink exchange of well under a millisecond: not worth another thread.
+#[async_trait]
+impl WireGuard for Kernel {
+    fn engine(&self) -> &'static str {
+        "kernel"
+    }
+
+    async fn set_peer(&mut self, config: &PeerConfig) -> Result<(), WgError> {
+        let mut peer = Peer::new(Key::new(config.key.to_bytes()));
+        peer.endpoint = config.endpoint;
+        peer.preshared_key = Some(Key::new(*self.psk));
+        peer.persistent_keepalive_interval = Some(KEEPALIVE_SECS);
+        peer.set_allowed_ips(vec![IpAddrMask::host(IpAddr::V4(config.mesh_ip))]);
+        quiet(|| self.api.configure_peer(&peer)).map_err(self.failed())
+    }
+
+    async fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WgError> {
+        quiet(|| self.api.remove_peer(&Key::new(key.to_bytes()))).map_err(self.failed())
+    }
+
+    async fn peers(&mut self) -> Result<Vec<DevicePeer>, WgError> {
+        let host = quiet(|| self.api.read_interface_data()).map_err(self.failed())?;
+        let now = knit_runtime::clock::now();
+        Ok(host.peers.into_values().map(|peer| device_peer(&peer, now)).collect())
+    }
+
+    async fn stop(self: Box<Self>) {}
+}
+
+fn device_peer(peer: &Peer, now: Timestamp) -> DevicePeer {
+    let since_epoch = peer
+        .last_handshake
+        .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
+        .filter(|at| !at.is_zero());
+    let age = since_epoch.map(|at| {
+        let at = Timestamp::from_millis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX)
+    });
+    DevicePeer {
+        key: PublicKey::from_bytes(peer.public_key.as_array()),
+        endpoint: peer.endpoint.map(canonical),
+        allowed_ips: peer
+            .allowed_ips
+            .iter()
+            .filter_map(|net| IpNet::new(net.address, net.cidr).ok())
+            .collect(),
+        handshake_age_ms: age,
+    }
+}
+
+/// Runs a call of the library without its log lines: they hold private keys.
+fn quiet<R>(call: impl FnOnce() -> R) -> R {
+    tracing::subscriber::with_default(NoSubscriber::new(), call)
+}

@@ -1,0 +1,158 @@
+//! Network interfaces by rtnetlink: create, delete, address, probe.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::TryStreamExt as _;
+use ipnet::Ipv4Net;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::{Error, Handle, LinkUnspec, LinkWireguard};
+
+use super::WgError;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkKind {
+    WireGuard,
+    Tun,
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    pub(crate) kind: LinkKind,
+}
+
+/// A netlink connection; must be made inside a tokio runtime.
+pub(crate) struct Links(Handle);
+
+impl Links {
+    pub(crate) fn connect() -> Result<Self, WgError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(WgError::Link)?;
+        tokio::spawn(connection);
+        Ok(Self(handle))
+    }
+
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<Link>, WgError> {
+        let mut found = Box::pin(self.0.link().get().match_name(name).execute());
+        match found.try_next().await {
+            Ok(message) => Ok(message.map(|message| link_of(name, &message))),
+            Err(error) if errno(&error) == Some(nix::errno::Errno::ENODEV as i32) => Ok(None),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    pub(crate) async fn add_wireguard(&self, name: &str) -> Result<(), WgError> {
+        let message = LinkWireguard::new(name).build();
+        self.0.link().add(message).execute().await.map_err(|error| failed(&error))
+    }
+
+    /// Removes the interface; that there is none is no error.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), WgError> {
+        match self.find(name).await? {
+            None => Ok(()),
+            Some(link) => {
+                self.0.link().del(link.index).execute().await.map_err(|error| failed(&error))
+            }
+        }
+    }
+
+    /// Asks by really making one, under a name of our own: a leftover device cannot fool that,
+    /// and the kernel loads its module for it.
+    pub(crate) async fn kernel_has_wireguard(&self) -> Result<bool, WgError> {
+        let probe = format!("knitp{}", std::process::id() % 1_000_000_000);
+        let message = LinkWireguard::new(&probe).build();
+        match self.0.link().add(message).execute().await {
+            Ok(()) => {
+                self.delete(&probe).await?;
+                Ok(true)
+            }
+            Err(error) if errno(&error) == Some(nix::errno::Errno::EOPNOTSUPP as i32) => Ok(false),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    pub(crate) async fn bring_up(&self, name: &str, mtu: u32) -> Result<(), WgError> {
+        let message = LinkUnspec::new_with_name(name).mtu(mtu).up().build();
+        self.0.link().set(message).execute().await.map_err(|error| failed(&error))
+    }
+
+    pub(crate) async fn addresses(&self, index: u32) -> Result<Vec<Ipv4Net>, WgError> {
+        Ok(self.address_messages(index).await?.iter().filter_map(net_of).collect())
+    }
+
+    /// Leaves `address` as the interface's only IPv4 address. It is there before others go.
+    pub(crate) async fn set_address(&self, name: &str, address: Ipv4Net) -> Result<(), WgError> {
+        let link = self.find(name).await?;
+        let index = link.ok_or_else(|| gone(name))?.index;
+        self.add_address(index, address).await?;
+        let mut removed = false;
+        for message in self.address_messages(index).await? {
+            if net_of(&message).is_some_and(|net| net.addr() != address.addr()) {
+                removed = true;
+                let deleting = self.0.address().del(message).execute().await;
+                deleting.map_err(|error| failed(&error))?;
+            }
+        }
+        if removed {
+            // The kernel drops secondary addresses together with their primary one.
+            self.add_address(index, address).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_address(&self, index: u32, address: Ipv4Net) -> Result<(), WgError> {
+        let ip = IpAddr::V4(address.addr());
+        let adding = self.0.address().add(index, ip, address.prefix_len()).replace();
+        adding.execute().await.map_err(|error| failed(&error))
+    }
+
+    async fn address_messages(&self, index: u32) -> Result<Vec<AddressMessage>, WgError> {
+        let addresses = self.0.address().get().set_link_index_filter(index).execute();
+        let all: Vec<_> = addresses.try_collect().await.map_err(|error| failed(&error))?;
+        Ok(all.into_iter().filter(|message| net_of(message).is_some()).collect())
+    }
+}
+
+fn link_of(name: &str, message: &LinkMessage) -> Link {
+    let infos = message.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let kinds = infos.flatten().filter_map(|info| match info {
+        LinkInfo::Kind(InfoKind::Wireguard) => Some(LinkKind::WireGuard),
+        LinkInfo::Kind(InfoKind::Tun) => Some(LinkKind::Tun),
+        _ => None,
+    });
+    let kind = kinds.last().unwrap_or(LinkKind::Other);
+    Link { name: name.to_owned(), index: message.header.index, kind }
+}
+
+fn net_of(message: &AddressMessage) -> Option<Ipv4Net> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
+        _ => None,
+    });
+    let address: Ipv4Addr = local?;
+    Ipv4Net::new(address, message.header.prefix_len).ok()
+}
+
+fn errno(error: &Error) -> Option<i32> {
+    match error {
+        Error::NetlinkError(message) => message.code.map(|code| -code.get()),
+        _ => None,
+    }
+}
+
+fn failed(error: &Error) -> WgError {
+    WgError::Link(match errno(error) {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::other(error.to_string()),
+    })
+}
+
+fn gone(name: &str) -> WgError {
+    WgError::Link(io::Error::new(io::ErrorKind::NotFound, format!("interface {name} is gone")))
+}
