@@ -263,11 +263,7 @@ pub fn describe_exit(status: ExitStatus) -> String {
 }
 
 /// Waits for the process and passes signals on, until it is reaped.
-async fn own(
-    mut process: Process,
-    mut commands: mpsc::Receiver<Signal>,
-    group: bool,
-) -> ExitStatus {
+async fn own(mut process: Process, mut commands: mpsc::Receiver<Signal>) -> ExitStatus {
     loop {
         tokio::select! {
             status = process.wait() => return status.unwrap_or_default(),
