@@ -1,0 +1,146 @@
+//! Takes in what a node runs and this server does not know: after a restore of an older database,
+//! or on an empty one.
+//!
+//! A node shows the signed assignment that it holds. It is the server's own word from before, so
+//! it tells the deployments, their specs and where their instances are.
+//!
+//! Invariant: adopting adds; it never removes an instance, lowers a revision or takes a name from
+//! a deployment that has it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use knit_rpc::Timestamp;
+use knit_rpc::id::{DeploymentId, InstanceId, SpecHash};
+use knit_rpc::message::{AssignedInstance, Generation};
+use knit_rpc::spec::{DeploymentSpec, InstanceSpec};
+
+use crate::assignment::SentAssignment;
+use crate::snapshot::{Deployment, Instance, Node, Snapshot};
+
+/// How long the slots that no node has claimed yet stay empty.
+pub const HOLD: Duration = Duration::from_secs(30);
+/// Attempts that are tried when an instance's id is taken apart.
+const ATTEMPTS_TRIED_MAX: u32 = 16;
+
+/// What is to be added to the snapshot and the store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Adoption {
+    /// New deployments, and known ones at a newer revision.
+    pub deployments: BTreeMap<DeploymentId, Deployment>,
+    pub specs: BTreeMap<SpecHash, InstanceSpec>,
+    pub instances: BTreeMap<InstanceId, Instance>,
+}
+
+impl Adoption {
+    /// Adds what was found to the snapshot.
+    pub fn apply(&self, snapshot: &mut Snapshot) {
+        snapshot.deployments.extend(self.deployments.clone());
+        snapshot.specs.extend(self.specs.clone());
+        snapshot.instances.extend(self.instances.clone());
+    }
+}
+
+/// Whether the node works on something newer than this server ever sent: then the server forgot.
+pub fn is_forgotten(node: &Node, applied: Generation) -> bool {
+    applied > node.published
+}
+
+/// The epoch in which everything is newer than what the agent holds.
+pub fn epoch_above(epoch: u64, applied: Generation) -> u64 {
+    epoch.max(applied.epoch.saturating_add(1))
+}
+
+/// Returns what the assignment tells that the snapshot does not know.
+pub fn adopt(snapshot: &Snapshot, held: &SentAssignment, now: Timestamp) -> Adoption {
+    let mut adoption = Adoption::default();
+    for assigned in &held.assignment.instances {
+        if snapshot.instances.contains_key(&assigned.id) {
+            continue;
+        }
+        let known_spec = snapshot.specs.get(&assigned.spec);
+        let Some(spec) = held.assignment.specs.get(&assigned.spec).or(known_spec) else { continue };
+        let owner = take_deployment(snapshot, held, &mut adoption, assigned, spec, now);
+        let Some(owner) = owner else { continue };
+        adoption.specs.insert(assigned.spec.clone(), spec.clone());
+        let instance = Instance {
+            id: assigned.id.clone(),
+            deployment: owner,
+            slot: assigned.slot,
+            revision: assigned.revision,
+            attempt: attempt_of(assigned),
+            node: held.assignment.node.clone(),
+            spec: assigned.spec.clone(),
+            retry: false,
+        };
+        adoption.instances.insert(assigned.id.clone(), instance);
+    }
+    adoption
+}
+
+/// Finds or makes the deployment that the instance belongs to; `None` when it was removed here.
+fn take_deployment(
+    snapshot: &Snapshot,
+    held: &SentAssignment,
+    adoption: &mut Adoption,
+    assigned: &AssignedInstance,
+    spec: &InstanceSpec,
+    now: Timestamp,
+) -> Option<DeploymentId> {
+    let id = &assigned.deployment_id;
+    let known = adoption.deployments.get(id).or_else(|| snapshot.deployments.get(id)).cloned();
+    if let Some(known) = &known {
+        if known.removed_at.is_some() {
+            return None;
+        }
+        if known.revision > assigned.revision {
+            return Some(id.clone());
+        }
+    } else if let Some(holder) = snapshot.named(&assigned.project, &assigned.deployment) {
+        // The name lives a new life here: what runs is an older instance of it, and is replaced
+        // as one.
+        return Some(holder.id.clone());
+    }
+    let outline = held.deployments.get(id);
+    let replicas = outline
+        .map_or(0, |outline| outline.replicas)
+        .max(assigned.slot.saturating_add(1))
+        .max(known.as_ref().filter(|k| k.hold_until.is_some()).map_or(0, |k| k.spec.replicas));
+    let selector = outline.map(|outline| outline.node_selector.clone()).unwrap_or_default();
+    let same_revision = known.as_ref().is_some_and(|k| k.revision == assigned.revision);
+    if same_revision && known.as_ref().is_some_and(|k| k.hold_until.is_none()) {
+        return Some(id.clone());
+    }
+    let created_at = known.as_ref().map_or(now, |known| known.created_at);
+    adoption.deployments.insert(
+        id.clone(),
+        Deployment {
+            id: id.clone(),
+            revision: assigned.revision,
+            spec: DeploymentSpec {
+                name: assigned.deployment.clone(),
+                project: assigned.project.clone(),
+                replicas,
+                node_selector: selector,
+                instance: spec.clone(),
+            },
+            spec_hash: assigned.spec.clone(),
+            created_at,
+            updated_at: now,
+            removed_at: None,
+            hold_until: Some(now.plus(HOLD)),
+        },
+    );
+    Some(id.clone())
+}
+
+/// The attempt that an instance's id was derived from.
+fn attempt_of(assigned: &AssignedInstance) -> u32 {
+    let derived = |attempt| {
+        InstanceId::derive(&assigned.deployment_id, assigned.slot, assigned.revision, attempt)
+    };
+    (0..8u32)
+        .flat_map(|epoch| (0..ATTEMPTS_TRIED_MAX).map(move |attempt| epoch * 1024 + attempt))
+        .find(|attempt| derived(*attempt) == assigned.id)
+        .unwrap_or(0)
+}

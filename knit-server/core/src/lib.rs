@@ -1,0 +1,23 @@
+//! What the server decides, as pure functions.
+//!
+//! ```text
+//! Snapshot ─> liveness ─> eligibility ─> placement ─> assignment ─> Plan
+//!                                                 status ─> what the API shows
+//! ```
+//!
+//! Invariant: nothing here reads a clock, a socket, a file, the environment or a random number;
+//! `now` and ids are arguments. Equal arguments give equal results.
+
+pub mod adoption;
+pub mod assignment;
+pub mod eligibility;
+pub mod liveness;
+pub mod placement;
+pub mod plan;
+pub mod snapshot;
+pub mod status;
+pub mod subnets;
+pub mod validate;
+
+pub use plan::{Dirty, Plan, plan};
+pub use snapshot::{Deployment, Instance, Node, Snapshot};

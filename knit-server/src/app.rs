@@ -1,0 +1,109 @@
+//! The state that HTTP and the loops share, and what can be done with it.
+//!
+//! ```text
+//!  http ─┐                       ┌─ store (written first)
+//!        ├─> App ── World (lock) ┤
+//!  loops ┘     └─ feed           └─ snapshot (changed second)
+//! ```
+//!
+//! Invariant: who changes the snapshot holds the world's lock and has written the store before, so
+//! that memory never knows more than the disk.
+
+pub mod adopt;
+pub mod deployments;
+pub mod nodes;
+pub mod reports;
+pub mod views;
+pub mod world;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ipnet::Ipv4Net;
+use knit_link::bus::BusState;
+use knit_rpc::Timestamp;
+use knit_rpc::api::FieldProblem;
+use knit_runtime::clock;
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+
+use crate::feed::Feed;
+use crate::identity::Identity;
+use crate::store::{Store, StoreError};
+pub use world::World;
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("{0}")]
+    NotFound(String),
+    #[error("the manifest has problems")]
+    Invalid(Vec<FieldProblem>),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    NotYet(String),
+    #[error("the server could not do it")]
+    Store(#[from] StoreError),
+    #[error("the server could not do it")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The server's state.
+pub struct App {
+    pub identity: Identity,
+    pub store: Store,
+    pub feed: Feed,
+    /// Where each node's subnet comes from.
+    pub container_subnet: Ipv4Net,
+    /// What agents are told to connect to; none while the mesh address is awaited.
+    pub nats_url: watch::Sender<Option<String>>,
+    /// Whether the bus carries messages.
+    pub bus_state: watch::Sender<BusState>,
+    pub wake_planner: Notify,
+    pub wake_publisher: Notify,
+    /// Asks every agent to report in.
+    pub wake_roll_call: Notify,
+    world: Mutex<World>,
+    planned_at: AtomicU64,
+}
+
+impl App {
+    /// Reads the cluster from the store.
+    pub async fn load(
+        identity: Identity,
+        store: Store,
+        container_subnet: Ipv4Net,
+    ) -> Result<Self, StoreError> {
+        let snapshot = store.snapshot(identity.cluster.clone(), clock::now()).await?;
+        let last_reports = store.last_reports().await?;
+        Ok(Self {
+            identity,
+            store,
+            feed: Feed::default(),
+            container_subnet,
+            nats_url: watch::Sender::new(None),
+            bus_state: watch::Sender::new(BusState::Connecting),
+            wake_planner: Notify::new(),
+            wake_publisher: Notify::new(),
+            wake_roll_call: Notify::new(),
+            world: Mutex::new(World::new(snapshot, last_reports)),
+            planned_at: AtomicU64::new(0),
+        })
+    }
+
+    /// The world, until the guard is dropped.
+    pub async fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().await
+    }
+
+    /// Notes that the planner has looked at everything.
+    pub fn planned(&self, now: Timestamp) {
+        self.planned_at.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// When the planner last looked at everything.
+    pub fn planned_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.planned_at.load(Ordering::Relaxed))
+    }
+}

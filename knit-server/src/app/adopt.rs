@@ -1,0 +1,95 @@
+//! Taking in what a node runs and this server has forgotten.
+
+use knit_rpc::event::EventKind;
+use knit_rpc::id::NodeId;
+use knit_rpc::signed::{self, Context};
+use knit_runtime::clock;
+use knit_server_core::adoption::{self, Adoption};
+use knit_server_core::assignment::{self, SentAssignment};
+
+use super::{App, AppError, World};
+use crate::store;
+
+impl App {
+    /// Takes in the assignment that a node holds, if that is awaited of it.
+    pub(super) async fn adopt(
+        &self,
+        world: &mut World,
+        node_id: &NodeId,
+        held: Option<&str>,
+    ) -> Result<(), AppError> {
+        let Some(node) = world.snapshot.nodes.get(node_id).filter(|node| node.adopting) else {
+            return Ok(());
+        };
+        let Some(held) = held else {
+            tracing::debug!(node.id = %node_id, "its inventory lacks the assignment it holds");
+            return Ok(());
+        };
+        let Some(held) = self.own_word(node_id, held) else { return Ok(()) };
+        let now = clock::now();
+        let adoption = adoption::adopt(&world.snapshot, &held, now);
+        let mut node = node.clone();
+        node.adopting = false;
+        node.generation =
+            assignment::next(node.generation.max(held.assignment.generation), world.snapshot.epoch);
+        self.store_adoption(&adoption, &node).await?;
+        tracing::info!(
+            node.id = %node_id,
+            deployments = adoption.deployments.len(),
+            instances = adoption.instances.len(),
+            "took in what the node runs"
+        );
+        adoption.apply(&mut world.snapshot);
+        world.snapshot.nodes.insert(node_id.clone(), node);
+        world.mark_all();
+        for deployment in adoption.deployments.into_values() {
+            self.feed.tell(
+                now,
+                EventKind::DeploymentChanged {
+                    project: deployment.spec.project,
+                    deployment: deployment.spec.name,
+                    revision: deployment.revision,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// The held assignment, if this server signed it for this node in a former life.
+    fn own_word(&self, node: &NodeId, held: &str) -> Option<SentAssignment> {
+        let key = self.identity.public_key();
+        let opened = signed::verify::<SentAssignment>(&key, Context::Assignment, held.as_bytes());
+        match opened {
+            Ok(sent) if sent.assignment.node == *node => Some(sent),
+            Ok(sent) => {
+                let other = sent.assignment.node;
+                tracing::warn!(node.id = %node, %other, "a node showed another node's assignment");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(node.id = %node, %error, "a node showed an assignment not of ours");
+                None
+            }
+        }
+    }
+
+    async fn store_adoption(
+        &self,
+        adoption: &Adoption,
+        node: &knit_server_core::Node,
+    ) -> Result<(), AppError> {
+        let mut write = self.store.begin().await?;
+        for deployment in adoption.deployments.values() {
+            store::deployments::put(&mut write, deployment).await?;
+        }
+        for (hash, spec) in &adoption.specs {
+            store::deployments::put_spec(&mut write, hash, spec).await?;
+        }
+        for instance in adoption.instances.values() {
+            store::deployments::put_instance(&mut write, instance).await?;
+        }
+        store::nodes::put(&mut write, node).await?;
+        store::commit(write).await?;
+        Ok(())
+    }
+}

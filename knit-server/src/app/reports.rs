@@ -1,0 +1,124 @@
+//! What nodes say of their instances, stored in batches.
+
+use std::collections::BTreeMap;
+
+use knit_rpc::event::EventKind;
+use knit_rpc::id::{InstanceId, NodeId};
+use knit_rpc::message::{InstanceReport, InstanceStatus};
+use knit_runtime::clock;
+
+use super::{App, AppError, World};
+use crate::store::{self, StoredReport};
+
+/// A report and the node that NATS let speak on the subject.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub sender: NodeId,
+    pub report: InstanceReport,
+}
+
+impl App {
+    /// Stores reports in one transaction. Old and repeated ones count as stored.
+    pub async fn store_reports(&self, received: Vec<Received>) -> Result<(), AppError> {
+        let mut world = self.world().await;
+        let fresh = fresh(&world, received, &self.identity.cluster);
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.store.begin().await?;
+        for Received { sender, report } in &fresh {
+            if report.full {
+                store::reports::replace(&mut write, sender, &by_id(report)).await?;
+            } else {
+                for status in &report.instances {
+                    store::reports::put(&mut write, sender, status).await?;
+                }
+            }
+            for instance in &report.removed {
+                store::reports::remove(&mut write, sender, instance).await?;
+            }
+            store::reports::set_last(&mut write, sender, order(report)).await?;
+        }
+        store::commit(write).await?;
+        for Received { sender, report } in fresh {
+            self.observe(&mut world, &sender, &report);
+            if report.full {
+                self.adopt(&mut world, &sender, report.held.as_deref()).await?;
+            }
+        }
+        drop(world);
+        self.wake_planner.notify_one();
+        Ok(())
+    }
+
+    /// Carries a stored report over into memory, and tells what changed.
+    fn observe(&self, world: &mut World, node: &NodeId, report: &InstanceReport) {
+        world.last_reports.insert(node.clone(), order(report));
+        let before = world.snapshot.observed.remove(node).unwrap_or_default();
+        let mut after = if report.full { BTreeMap::new() } else { before.clone() };
+        after.extend(by_id(report));
+        for instance in &report.removed {
+            after.remove(instance);
+        }
+        for status in after.values() {
+            let was = before.get(&status.id);
+            if was.is_none_or(|was| was.phase != status.phase || was.message != status.message) {
+                self.tell(node, status, status.phase.as_str());
+                world.mark(status.deployment_id.clone());
+            }
+        }
+        for status in before.values().filter(|status| !after.contains_key(&status.id)) {
+            self.tell(node, status, "removed");
+            world.mark(status.deployment_id.clone());
+        }
+        world.snapshot.observed.insert(node.clone(), after);
+    }
+
+    fn tell(&self, node: &NodeId, status: &InstanceStatus, phase: &str) {
+        self.feed.tell(
+            clock::now(),
+            EventKind::InstanceChanged {
+                project: status.project.clone(),
+                deployment: status.deployment.clone(),
+                slot: status.slot,
+                instance: status.id.clone(),
+                node: node.clone(),
+                phase: phase.to_owned(),
+                message: status.message.clone(),
+            },
+        );
+    }
+}
+
+/// The reports that tell something new, each node's in order.
+fn fresh(
+    world: &World,
+    received: Vec<Received>,
+    cluster: &knit_rpc::id::ClusterId,
+) -> Vec<Received> {
+    let mut last: BTreeMap<NodeId, StoredReport> = BTreeMap::new();
+    let mut fresh = Vec::new();
+    for received in received {
+        let Received { sender, report } = &received;
+        let known = world.snapshot.nodes.contains_key(sender);
+        if report.cluster != *cluster || report.node != *sender || !known {
+            tracing::debug!(node.id = %sender, "a report of a stranger is passed over");
+            continue;
+        }
+        let newest = last.get(sender).or_else(|| world.last_reports.get(sender));
+        if newest.is_some_and(|newest| order(report) <= *newest) {
+            continue;
+        }
+        last.insert(sender.clone(), order(report));
+        fresh.push(received);
+    }
+    fresh
+}
+
+fn order(report: &InstanceReport) -> StoredReport {
+    (report.agent_start.as_millis(), report.sequence)
+}
+
+fn by_id(report: &InstanceReport) -> BTreeMap<InstanceId, InstanceStatus> {
+    report.instances.iter().map(|status| (status.id.clone(), status.clone())).collect()
+}

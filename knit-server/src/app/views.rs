@@ -1,0 +1,70 @@
+//! What the API shows.
+
+use knit_rpc::api::{DeploymentView, InstanceView, NodeView};
+use knit_rpc::id::{DeploymentName, ProjectName};
+use knit_server_core::{Deployment, status};
+
+use super::deployments::no_deployment;
+use super::{App, AppError, World};
+
+impl App {
+    /// Deployments by project and name; those being removed while their name is not in use again.
+    pub async fn deployments(&self, project: Option<&ProjectName>) -> Vec<DeploymentView> {
+        let world = self.world().await;
+        let mut found: Vec<DeploymentView> = world
+            .snapshot
+            .deployments
+            .values()
+            .filter(|deployment| project.is_none_or(|project| deployment.spec.project == *project))
+            .filter(|deployment| shown(&world, deployment))
+            .map(|deployment| view(&world, deployment))
+            .collect();
+        found.sort_by(|a, b| (&a.project, &a.name).cmp(&(&b.project, &b.name)));
+        found
+    }
+
+    /// One deployment, or what is left of it while it is being removed.
+    pub async fn deployment(
+        &self,
+        project: &ProjectName,
+        name: &DeploymentName,
+    ) -> Result<DeploymentView, AppError> {
+        let world = self.world().await;
+        world
+            .snapshot
+            .deployments
+            .values()
+            .filter(|deployment| {
+                deployment.spec.project == *project && deployment.spec.name == *name
+            })
+            .find(|deployment| shown(&world, deployment))
+            .map(|deployment| view(&world, deployment))
+            .ok_or_else(|| AppError::NotFound(no_deployment(project, name)))
+    }
+
+    pub async fn nodes(&self) -> Vec<NodeView> {
+        let world = self.world().await;
+        status::nodes(&world.snapshot, &world.verdicts, &world.mesh)
+    }
+
+    pub async fn instances(&self) -> Vec<InstanceView> {
+        status::instances(&self.world().await.snapshot)
+    }
+}
+
+/// Of the lives of one name: the present one, else the one removed last.
+fn shown(world: &World, deployment: &Deployment) -> bool {
+    let Some(removed_at) = deployment.removed_at else { return true };
+    let spec = &deployment.spec;
+    !world.snapshot.deployments.values().any(|other| {
+        other.id != deployment.id
+            && other.spec.project == spec.project
+            && other.spec.name == spec.name
+            && other.removed_at.is_none_or(|at| (at, &other.id) > (removed_at, &deployment.id))
+    })
+}
+
+fn view(world: &World, deployment: &Deployment) -> DeploymentView {
+    let unplaced = world.unplaced.get(&deployment.id).map_or(&[][..], Vec::as_slice);
+    status::deployment(&world.snapshot, &world.verdicts, deployment, unplaced)
+}

@@ -1,0 +1,172 @@
+//! What the server is told: flags over the configuration file over defaults.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::Ipv4Net;
+use knit_rpc::api::{API_PORT, NATS_MONITOR_PORT, NATS_PORT};
+use knit_runtime::config::ConfigError;
+use knit_runtime::log::LogArgs;
+use serde::Deserialize;
+
+/// Knit's control plane: REST API, planner, store and NATS.
+#[derive(Debug, Parser)]
+#[command(name = "knit-server", version)]
+pub struct Cli {
+    #[command(flatten)]
+    pub log: LogArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Run(Box<Options>),
+    /// Print what an external NATS server has to have in its configuration (holds no secret)
+    NatsConfig(Box<Options>),
+}
+
+/// Each option, as a flag and as a key of the configuration file.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where the server keeps its state [default: /var/lib/knit-server]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// The mesh sidecar's socket [default: `WGMESH_SOCKET`, else the first of the usual places]
+    #[arg(long, value_name = "PATH")]
+    pub mesh_socket: Option<PathBuf>,
+
+    /// Address to listen on instead of loopback and the mesh address; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<IpAddr>,
+
+    /// Port of the REST API [default: 7400]
+    #[arg(long)]
+    pub port: Option<u16>,
+
+    /// An external NATS server instead of the bundled one; `nats-config` prints what it needs
+    #[arg(long, value_name = "URL")]
+    pub nats_url: Option<String>,
+
+    /// The nats-server program [default: nats-server]
+    #[arg(long, value_name = "PROGRAM")]
+    pub nats_binary: Option<PathBuf>,
+
+    /// Port of NATS for agents [default: 7422]
+    #[arg(long, value_name = "PORT")]
+    pub nats_port: Option<u16>,
+
+    /// Port of NATS' monitor, on loopback [default: 7423]
+    #[arg(long, value_name = "PORT")]
+    pub nats_monitor_port: Option<u16>,
+
+    /// Where each node gets a /24 for its containers from [default: 10.208.0.0/14]
+    #[arg(long, value_name = "NET")]
+    pub container_subnet: Option<Ipv4Net>,
+
+    /// A TOML file with these options, dashes as underscores; flags win
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// The options, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub state_dir: PathBuf,
+    pub mesh_socket: Option<PathBuf>,
+    pub listen: Vec<IpAddr>,
+    pub port: u16,
+    pub nats_url: Option<String>,
+    pub nats_binary: PathBuf,
+    pub nats_port: u16,
+    pub nats_monitor_port: u16,
+    pub container_subnet: Ipv4Net,
+}
+
+impl Config {
+    /// Reads the file that the flags name, if any, and fills in the rest.
+    pub fn load(flags: Options) -> Result<Self, ConfigError> {
+        let file = match &flags.config {
+            Some(path) => knit_runtime::config::load(path)?,
+            None => Options::default(),
+        };
+        Ok(Self::complete(flags, file))
+    }
+
+    fn complete(flags: Options, file: Options) -> Self {
+        let listen = if flags.listen.is_empty() { file.listen } else { flags.listen };
+        Self {
+            state_dir: flags
+                .state_dir
+                .or(file.state_dir)
+                .unwrap_or_else(|| "/var/lib/knit-server".into()),
+            mesh_socket: flags.mesh_socket.or(file.mesh_socket),
+            listen,
+            port: flags.port.or(file.port).unwrap_or(API_PORT),
+            nats_url: flags.nats_url.or(file.nats_url),
+            nats_binary: flags
+                .nats_binary
+                .or(file.nats_binary)
+                .unwrap_or_else(|| "nats-server".into()),
+            nats_port: flags.nats_port.or(file.nats_port).unwrap_or(NATS_PORT),
+            nats_monitor_port: flags
+                .nats_monitor_port
+                .or(file.nats_monitor_port)
+                .unwrap_or(NATS_MONITOR_PORT),
+            container_subnet: flags
+                .container_subnet
+                .or(file.container_subnet)
+                .unwrap_or_else(default_subnet),
+        }
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.state_dir.join("knit.db")
+    }
+
+    pub fn identity(&self) -> PathBuf {
+        self.state_dir.join("identity.json")
+    }
+
+    pub fn nats_dir(&self) -> PathBuf {
+        self.state_dir.join("nats")
+    }
+
+    /// Makes the state directory, for its owner only.
+    pub fn make_state_dir(path: &Path) -> std::io::Result<()> {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+    }
+}
+
+fn default_subnet() -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 208, 0, 0), 14)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        Cli::command().debug_assert();
+        let file: Options = toml_like(r#"{"port": 1, "nats_port": 2, "listen": ["127.0.0.9"]}"#);
+        let flags = Options { port: Some(9), ..Options::default() };
+        let config = Config::complete(flags, file);
+        assert_eq!((config.port, config.nats_port, config.nats_monitor_port), (9, 2, 7423));
+        assert_eq!(config.listen, ["127.0.0.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(config.container_subnet.to_string(), "10.208.0.0/14");
+    }
+
+    fn toml_like(json: &str) -> Options {
+        serde_json::from_str(json).unwrap()
+    }
+}

@@ -1,0 +1,79 @@
+//! The REST API. Every path answers under `/v1` and without it.
+//!
+//! ```text
+//! request ─> request id, span ─> catch panic ─> router ─> handler ─> app
+//!                    └ an error of any origin leaves as ErrorBody with that id
+//! ```
+
+pub mod deployments;
+pub mod error;
+pub mod events;
+pub mod health;
+pub mod listen;
+pub mod nodes;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+
+/// Bytes of a request's body, at most: a manifest's limit and a little.
+const BODY_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
+
+/// What handlers see.
+#[derive(Clone)]
+pub struct Shared {
+    pub app: Arc<App>,
+    /// Ends streams, so that the server can stop.
+    pub stop: CancellationToken,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Knit",
+    description = "Deploys containers on the hosts of a WireGuard mesh.",
+    license(name = "MIT OR Apache-2.0")
+))]
+struct Document;
+
+/// Returns the whole API.
+pub fn router(shared: Shared) -> Router {
+    let (versioned, document) =
+        OpenApiRouter::with_openapi(Document::openapi()).nest("/v1", api()).split_for_parts();
+    let (plain, _) = api().split_for_parts();
+    let document = Arc::new(document);
+    let serve_document = move || {
+        let document = Arc::clone(&document);
+        async move { Json((*document).clone()) }
+    };
+    versioned
+        .merge(plain)
+        .route("/openapi.json", get(serve_document.clone()))
+        .route("/v1/openapi.json", get(serve_document))
+        .fallback(error::unknown_path)
+        .method_not_allowed_fallback(error::wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn(error::request_id))
+        .with_state(shared)
+}
+
+fn api() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(deployments::list, deployments::submit))
+        .routes(routes!(deployments::show, deployments::remove))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::register))
+        .routes(routes!(nodes::instances))
+        .routes(routes!(events::events))
+        .routes(routes!(health::ping))
+        .routes(routes!(health::healthz))
+}

@@ -1,0 +1,131 @@
+//! `/deployments`.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use knit_rpc::api::{Accepted, DeploymentView, ErrorBody, FieldProblem};
+use knit_rpc::id::{DeploymentName, ProjectName};
+use knit_rpc::spec::{DeploymentSpec, Format, Problems, parse};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::Shared;
+use super::error::{ApiError, summary};
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct InProject {
+    /// The project; in a list all of them, else `default`, when absent.
+    project: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct Expected {
+    /// The revision that the deployment must be at (0: it must not exist).
+    revision: Option<u64>,
+}
+
+/// Lists deployments.
+#[utoipa::path(
+    get, path = "/deployments", params(InProject),
+    responses((status = 200, body = Vec<DeploymentView>), (status = 400, body = ErrorBody))
+)]
+pub async fn list(
+    State(shared): State<Shared>,
+    Query(query): Query<InProject>,
+) -> Result<Json<Vec<DeploymentView>>, ApiError> {
+    let project = query.project.map(project_name).transpose()?;
+    Ok(Json(shared.app.deployments(project.as_ref()).await))
+}
+
+/// Takes a deployment in; it is carried out from then on, whoever watches.
+#[utoipa::path(
+    post, path = "/deployments", params(Expected),
+    request_body(
+        description = "The manifest",
+        content(
+            (DeploymentSpec = "application/json"),
+            (DeploymentSpec = "application/yaml"),
+            (DeploymentSpec = "application/toml")
+        )
+    ),
+    responses(
+        (status = 202, body = Accepted),
+        (status = 400, body = ErrorBody),
+        (status = 409, body = ErrorBody)
+    )
+)]
+pub async fn submit(
+    State(shared): State<Shared>,
+    Query(query): Query<Expected>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Accepted>), ApiError> {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("application/json");
+    let text = std::str::from_utf8(&body)
+        .map_err(|_| ApiError::invalid("the manifest is not UTF-8 text", Vec::new()))?;
+    let spec = parse(text, Format::of_content_type(content_type)).map_err(problems)?;
+    let accepted = shared.app.submit(spec, query.revision).await?;
+    Ok((StatusCode::ACCEPTED, Json(accepted)))
+}
+
+/// Shows one deployment with its instances.
+#[utoipa::path(
+    get, path = "/deployments/{name}", params(("name" = String, Path), InProject),
+    responses((status = 200, body = DeploymentView), (status = 404, body = ErrorBody))
+)]
+pub async fn show(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Query(query): Query<InProject>,
+) -> Result<Json<DeploymentView>, ApiError> {
+    let (project, name) = names(query.project, name)?;
+    Ok(Json(shared.app.deployment(&project, &name).await?))
+}
+
+/// Removes a deployment and its containers; the name is free at once.
+#[utoipa::path(
+    delete, path = "/deployments/{name}", params(("name" = String, Path), InProject),
+    responses(
+        (status = 202, description = "Its containers are being removed"),
+        (status = 204, description = "It had none"),
+        (status = 404, body = ErrorBody)
+    )
+)]
+pub async fn remove(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Query(query): Query<InProject>,
+) -> Result<StatusCode, ApiError> {
+    let (project, name) = names(query.project, name)?;
+    let ran = shared.app.remove(&project, &name).await?;
+    Ok(if ran { StatusCode::ACCEPTED } else { StatusCode::NO_CONTENT })
+}
+
+fn names(project: Option<String>, name: String) -> Result<(ProjectName, DeploymentName), ApiError> {
+    let project = project.map_or_else(|| Ok(ProjectName::default()), project_name)?;
+    let name = DeploymentName::parse(name)
+        .map_err(|error| ApiError::invalid(error.to_string(), Vec::new()))?;
+    Ok((project, name))
+}
+
+fn project_name(text: String) -> Result<ProjectName, ApiError> {
+    ProjectName::parse(text).map_err(|error| ApiError::invalid(error.to_string(), Vec::new()))
+}
+
+fn problems(problems: Problems) -> ApiError {
+    let fields: Vec<FieldProblem> = problems
+        .into_vec()
+        .into_iter()
+        .map(|problem| FieldProblem {
+            field: problem.field,
+            message: problem.message,
+            line: problem.position.map(|at| at.line),
+            column: problem.position.map(|at| at.column),
+        })
+        .collect();
+    ApiError::invalid(summary(&fields), fields)
+}

@@ -1,0 +1,150 @@
+//! Every error of the API, in one shape.
+
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use knit_rpc::api::{ErrorBody, FieldProblem};
+use tracing::Instrument as _;
+
+use crate::app::AppError;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// An error on its way out; the request's id is added by [`request_id`].
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    fields: Vec<FieldProblem>,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), fields: Vec::new() }
+    }
+
+    /// A request that says something wrong, by field.
+    pub fn invalid(message: impl Into<String>, fields: Vec<FieldProblem>) -> Self {
+        Self { fields, ..Self::new(StatusCode::BAD_REQUEST, "invalid", message) }
+    }
+}
+
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::NotFound(why) => Self::new(StatusCode::NOT_FOUND, "not-found", why),
+            AppError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
+            AppError::Refused(why) => Self::new(StatusCode::FORBIDDEN, "refused", why),
+            AppError::NotYet(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-yet", why),
+            AppError::Invalid(fields) => Self::invalid(summary(&fields), fields),
+            AppError::Store(_) | AppError::Internal(_) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "a request failed");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "something went wrong in the server; its log says more under this request id",
+                )
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// `3 problems in the manifest`.
+pub fn summary(fields: &[FieldProblem]) -> String {
+    match fields.len() {
+        1 => "1 problem in the manifest".to_owned(),
+        count => format!("{count} problems in the manifest"),
+    }
+}
+
+pub async fn unknown_path(request: Request) -> ApiError {
+    let path = request.uri().path();
+    let message = format!("there is nothing at {path}; /openapi.json lists what there is");
+    ApiError::new(StatusCode::NOT_FOUND, "not-found", message)
+}
+
+pub async fn wrong_method(request: Request) -> ApiError {
+    let message = format!("{} cannot be done to {}", request.method(), request.uri().path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message)
+}
+
+/// Gives each request an id, and each error its body.
+pub async fn request_id(request: Request, next: Next) -> Response {
+    let id = new_id();
+    let span = tracing::info_span!(
+        "request",
+        request.id = id,
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    let mut response = next.run(request).instrument(span).await;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        response = with_body(response, &id);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+fn with_body(response: Response, id: &str) -> Response {
+    let status = response.status();
+    let json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let error = match response.extensions().get::<ApiError>() {
+        Some(error) => error.clone(),
+        // A handler's own answer, such as the health of the server.
+        None if json => return response,
+        None => foreign(status),
+    };
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let body = ErrorBody {
+        code: error.code.to_owned(),
+        message: error.message,
+        fields: error.fields,
+        request_id: id.to_owned(),
+    };
+    let mut response = (status, axum::Json(body)).into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// An error that did not come from our handlers: a body that is too large, a panic.
+fn foreign(status: StatusCode) -> ApiError {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(status, "too-large", "the body is larger than 1 MiB")
+        }
+        status if status.is_client_error() => {
+            let why = status.canonical_reason().unwrap_or("the request makes no sense");
+            ApiError::new(status, "bad-request", why.to_owned())
+        }
+        _ => ApiError::new(
+            status,
+            "internal",
+            "something went wrong in the server; its log says more under this request id",
+        ),
+    }
+}
+
+fn new_id() -> String {
+    let mut bytes = [0; 8];
+    // An id that is all zeros is a nuisance, not a danger.
+    let _ = getrandom::fill(&mut bytes);
+    hex::encode(bytes)
+}

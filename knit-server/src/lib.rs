@@ -1,0 +1,17 @@
+//! Knit's control plane.
+//!
+//! ```text
+//! http ──> app ──> core (decides) ──> store, feed
+//! loops ─> app, core, store, bus          server: puts all of it together
+//! ```
+
+pub mod app;
+pub mod config;
+pub mod feed;
+pub mod http;
+pub mod identity;
+pub mod loops;
+pub mod mesh;
+pub mod nats_server;
+pub mod server;
+pub mod store;

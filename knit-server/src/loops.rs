@@ -1,0 +1,7 @@
+//! What goes on by itself. Waking a loop is a hint, its tick is the guarantee.
+
+pub mod discovery;
+pub mod ingest;
+pub mod planner;
+pub mod publisher;
+pub mod roll_call;

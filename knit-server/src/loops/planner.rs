@@ -1,0 +1,184 @@
+//! Looks at what changed, decides, stores, wakes the publisher.
+
+use std::time::Duration;
+
+use knit_rpc::Timestamp;
+use knit_rpc::api::NodeState;
+use knit_rpc::event::EventKind;
+use knit_rpc::id::{DeploymentId, NodeId};
+use knit_runtime::clock;
+use knit_server_core::liveness::{self, Verdicts};
+use knit_server_core::plan::plan_with;
+use knit_server_core::{Node, Plan, status};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, AppError, World};
+use crate::store;
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// Plans until told to stop.
+pub async fn run(app: &App, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = app.wake_planner.notified() => {}
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = step(app).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "planning failed; trying again in a second");
+        }
+    }
+}
+
+/// Plans once.
+pub async fn step(app: &App) -> Result<(), AppError> {
+    let now = clock::now();
+    let mut world = app.world().await;
+    judge(app, &mut world, now).await?;
+    let plan = plan_with(&world.snapshot, &world.verdicts, world.dirty(), now);
+    if !plan.is_empty() {
+        store_plan(app, &world, &plan).await?;
+        plan.apply(&mut world.snapshot);
+        tracing::info!(
+            created = plan.created.len(),
+            removed = plan.removed.len(),
+            nodes = plan.generations.len(),
+            "planned"
+        );
+        app.wake_publisher.notify_one();
+    }
+    tell_unplaced(app, &world, &plan, now);
+    world.unplaced = plan.unplaced;
+    world.clean();
+    purge(app, &mut world).await?;
+    app.planned(now);
+    Ok(())
+}
+
+/// Judges the nodes; a changed judgement is told, and lost ones are remembered as lost.
+async fn judge(app: &App, world: &mut World, now: Timestamp) -> Result<(), AppError> {
+    let verdicts = liveness::judge(&world.snapshot, now);
+    if verdicts.frozen.is_some() && world.verdicts.frozen.is_none() {
+        tracing::error!("{}", verdicts.frozen.as_deref().unwrap_or_default());
+    }
+    let changed: Vec<NodeId> = verdicts
+        .nodes
+        .iter()
+        .filter(|(id, verdict)| world.verdicts.state(id) != Some(verdict.state))
+        .map(|(id, _)| id.clone())
+        .collect();
+    if changed.is_empty() {
+        world.verdicts = verdicts;
+        return Ok(());
+    }
+    let newly_lost: Vec<Node> = changed
+        .iter()
+        .filter(|id| verdicts.state(id) == Some(NodeState::Lost))
+        .filter_map(|id| world.snapshot.nodes.get(id))
+        .filter(|node| !node.lost)
+        .map(|node| Node { lost: true, ..node.clone() })
+        .collect();
+    if !newly_lost.is_empty() {
+        let mut write = app.store.begin().await?;
+        for node in &newly_lost {
+            store::nodes::put(&mut write, node).await?;
+        }
+        store::commit(write).await?;
+        for node in newly_lost {
+            world.snapshot.nodes.insert(node.id.clone(), node);
+        }
+    }
+    for id in changed {
+        tell_node(app, world, &verdicts, id, now);
+    }
+    world.verdicts = verdicts;
+    world.mark_all();
+    Ok(())
+}
+
+fn tell_node(app: &App, world: &World, verdicts: &Verdicts, id: NodeId, now: Timestamp) {
+    let (Some(node), Some(verdict)) = (world.snapshot.nodes.get(&id), verdicts.nodes.get(&id))
+    else {
+        return;
+    };
+    let state = verdict.state.as_str();
+    let why = verdict.message.as_deref().unwrap_or_default();
+    tracing::info!(node.id = %id, name = node.name(), state, why, "a node's state changed");
+    let name = node.name().to_owned();
+    app.feed.tell(now, EventKind::NodeChanged { node: id, name, state: state.to_owned() });
+}
+
+async fn store_plan(app: &App, world: &World, plan: &Plan) -> Result<(), AppError> {
+    let mut write = app.store.begin().await?;
+    for id in &plan.removed {
+        store::deployments::remove_instance(&mut write, id).await?;
+    }
+    for instance in &plan.created {
+        store::deployments::put_instance(&mut write, instance).await?;
+    }
+    for (id, generation) in &plan.generations {
+        if let Some(node) = world.snapshot.nodes.get(id) {
+            let node = Node { generation: *generation, ..node.clone() };
+            store::nodes::put(&mut write, &node).await?;
+        }
+    }
+    store::commit(write).await?;
+    Ok(())
+}
+
+/// Tells who watches that a deployment's slots got or lost their place.
+fn tell_unplaced(app: &App, world: &World, plan: &Plan, now: Timestamp) {
+    for (id, deployment) in &world.snapshot.deployments {
+        if world.unplaced.get(id) == plan.unplaced.get(id) || deployment.removed_at.is_some() {
+            continue;
+        }
+        app.feed.tell(
+            now,
+            EventKind::DeploymentChanged {
+                project: deployment.spec.project.clone(),
+                deployment: deployment.spec.name.clone(),
+                revision: deployment.revision,
+            },
+        );
+    }
+}
+
+/// Forgets removed deployments of which nothing is left.
+async fn purge(app: &App, world: &mut World) -> Result<(), AppError> {
+    let gone: Vec<DeploymentId> = world
+        .snapshot
+        .deployments
+        .values()
+        .filter(|deployment| deployment.removed_at.is_some())
+        .filter(|deployment| !status::is_left(&world.snapshot, &world.verdicts, &deployment.id))
+        .map(|deployment| deployment.id.clone())
+        .collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let mut write = app.store.begin().await?;
+    for id in &gone {
+        store::deployments::purge(&mut write, id).await?;
+    }
+    store::commit(write).await?;
+    for id in gone {
+        if let Some(deployment) = world.snapshot.deployments.remove(&id) {
+            let (project, deployment) = (deployment.spec.project, deployment.spec.name);
+            app.feed.tell(clock::now(), EventKind::DeploymentRemoved { project, deployment });
+        }
+    }
+    // As the store does it: a spec that nothing refers to is forgotten.
+    let snapshot = &mut world.snapshot;
+    let used: std::collections::BTreeSet<_> = snapshot
+        .instances
+        .values()
+        .map(|instance| instance.spec.clone())
+        .chain(snapshot.deployments.values().map(|deployment| deployment.spec_hash.clone()))
+        .collect();
+    snapshot.specs.retain(|hash, _| used.contains(hash));
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The knit-server program.
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use knit_server::config::{Cli, Command, Config};
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    knit_runtime::log::init(&cli.log)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?
+        .block_on(run(cli.command))
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(options) => {
+            let config = Config::load(*options)?;
+            knit_server::server::run(config, knit_runtime::signal::shutdown()).await
+        }
+        Command::NatsConfig(options) => {
+            let text = knit_server::server::nats_config(&Config::load(*options)?)?;
+            knit_runtime::terminal::print(&text).context("the configuration could not be printed")
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Puts the server together, in order, and takes it apart in the reverse order.
+//!
+//! ```text
+//! identity, store ─> app ─> HTTP on loopback ─> mesh address ─> NATS child ─> bus ─> loops
+//!                              └ and on the mesh address ─┘       └ moves with the address
+//! ```
+
+mod bus;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use knit_link::mesh::{MeshClient, find_socket};
+use knit_runtime::{clock, notify};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::http::listen::Listeners;
+use crate::http::{Shared, router};
+use crate::identity::Identity;
+use crate::loops;
+use crate::store::Store;
+
+/// How long requests under way may take when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs the server until `stop`.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let app = Arc::new(load(&config).await?);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        cluster = %app.identity.cluster,
+        state = %config.state_dir.display(),
+        "knit-server starts"
+    );
+    let shared = Shared { app: Arc::clone(&app), stop: stop.clone() };
+    let mut listeners = Listeners::new(router(shared), config.port);
+    let tasks = TaskTracker::new();
+    let address = follow_mesh(&config, &app, &tasks, &stop);
+    {
+        let (app, stop) = (Arc::clone(&app), stop.clone());
+        tasks.spawn(async move { loops::planner::run(&app, stop).await });
+    }
+
+    let mut bus = bus::Bus::new(config.clone(), Arc::clone(&app), stop.clone());
+    let mut address_changes = address.clone();
+    loop {
+        let mesh = *address_changes.borrow_and_update();
+        listeners.set(&listen_addresses(&config, mesh));
+        if let Err(error) = bus.address(nats_address(&config, mesh), mesh).await {
+            let error: &(dyn std::error::Error + 'static) = error.as_ref();
+            tracing::error!(error, "NATS could not be set up; trying again");
+        }
+        if mesh.is_some() || !config.listen.is_empty() {
+            notify::ready();
+            notify::status("running");
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = address_changes.changed() => if changed.is_err() { stop.cancelled().await },
+            () = bus.retry() => {}
+        }
+        if stop.is_cancelled() {
+            break;
+        }
+    }
+
+    notify::stopping();
+    listeners.stop(DRAIN).await;
+    tasks.close();
+    tasks.wait().await;
+    bus.stop().await;
+    app.store.close().await;
+    tracing::info!("knit-server has stopped");
+    Ok(())
+}
+
+/// Prints what an external NATS server has to know.
+pub fn nats_config(config: &Config) -> anyhow::Result<String> {
+    Config::make_state_dir(&config.state_dir).context("the state directory cannot be made")?;
+    let identity = Identity::load_or_create(&config.identity(), &config.database())?;
+    let trust = crate::nats_server::config::trust(&identity, clock::now().as_millis() / 1000)?;
+    Ok(format!("{}\n", serde_json::to_string_pretty(&trust)?))
+}
+
+async fn load(config: &Config) -> anyhow::Result<App> {
+    Config::make_state_dir(&config.state_dir).with_context(|| {
+        format!("the state directory {} cannot be made", config.state_dir.display())
+    })?;
+    let identity = Identity::load_or_create(&config.identity(), &config.database())?;
+    let store = Store::open(&config.database(), &identity.cluster).await?;
+    Ok(App::load(identity, store, config.container_subnet).await?)
+}
+
+/// Follows the mesh address and the mesh's peers.
+fn follow_mesh(
+    config: &Config,
+    app: &Arc<App>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> watch::Receiver<Option<Ipv4Addr>> {
+    let (sender, receiver) = watch::channel(None);
+    let mesh = MeshClient::new(find_socket(config.mesh_socket.as_deref()));
+    tasks.spawn(crate::mesh::follow(mesh.clone(), sender, stop.clone()));
+    let (app, stop) = (Arc::clone(app), stop.clone());
+    tasks.spawn(async move { loops::discovery::run(&app, mesh, stop).await });
+    receiver
+}
+
+fn listen_addresses(config: &Config, mesh: Option<Ipv4Addr>) -> Vec<IpAddr> {
+    if !config.listen.is_empty() {
+        return config.listen.clone();
+    }
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    std::iter::once(loopback).chain(mesh.map(IpAddr::V4)).collect()
+}
+
+/// Where the bundled NATS listens: the mesh address, unless the user named addresses.
+fn nats_address(config: &Config, mesh: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let named = config.listen.iter().find_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    });
+    named.or(mesh)
+}
