@@ -1,0 +1,66 @@
+//! What the agent can do. Each action is idempotent: doing it twice changes nothing.
+
+use knit_rpc::id::InstanceId;
+
+use crate::publish::PortMap;
+
+/// One step towards what is desired.
+///
+/// Actions of one instance are done in order and stop at the first that fails; different
+/// instances go on side by side. `Publish` is done before everything that follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make the published ports exactly these.
+    Publish(PortMap),
+    Pull {
+        instance: InstanceId,
+        image: String,
+    },
+    /// Render the instance's templates into its directory.
+    WriteFiles {
+        instance: InstanceId,
+    },
+    Create {
+        instance: InstanceId,
+    },
+    /// Start a container, named by id or by name. `again` after it had run before.
+    Start {
+        instance: InstanceId,
+        container: String,
+        again: bool,
+    },
+    /// Ask the container to end, then make it.
+    Stop {
+        instance: InstanceId,
+        container: String,
+    },
+    Remove {
+        instance: InstanceId,
+        container: String,
+    },
+    RemoveFiles {
+        instance: InstanceId,
+    },
+    /// Do nothing but remember why the instance cannot run now.
+    Fail {
+        instance: InstanceId,
+        reason: String,
+    },
+}
+
+impl Action {
+    /// The instance that the action is about; none for what concerns the whole node.
+    pub fn instance(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Publish(_) => None,
+            Self::Pull { instance, .. }
+            | Self::WriteFiles { instance }
+            | Self::Create { instance }
+            | Self::Start { instance, .. }
+            | Self::Stop { instance, .. }
+            | Self::Remove { instance, .. }
+            | Self::RemoveFiles { instance }
+            | Self::Fail { instance, .. } => Some(instance),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What a node's agent does next, as pure functions.
+//!
+//! ```text
+//! Desired (assignment) ──┐
+//!                        ├─> reconcile ─> [Action]        status ─> what the server is told
+//! Observed (Docker, …) ──┘       │
+//!                      publish: which port leads to which container     nft: the same as rules
+//! ```
+//!
+//! Invariant: nothing here can reach a clock, a socket, a file, the environment or a random
+//! number. `now` is an argument.
+
+pub mod action;
+pub mod backoff;
+pub mod container;
+pub mod desired;
+pub mod nft;
+pub mod observed;
+pub mod publish;
+pub mod reconcile;
+pub mod status;
+pub mod template;
+
+pub use action::Action;
+pub use desired::{Desired, Owner, Wanted};
+pub use observed::{Container, ContainerState, Observed};
+pub use reconcile::reconcile;

@@ -1,0 +1,167 @@
+//! What there is on this node: read from Docker, from the host, and from the agent's own memory
+//! of what it is doing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use knit_rpc::Timestamp;
+use knit_rpc::id::InstanceId;
+use knit_rpc::spec::Protocol;
+
+use crate::backoff;
+use crate::publish::PortMap;
+
+/// Everything that a decision looks at besides what is desired.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Containers that carry any of our labels; whose they are is checked, not assumed.
+    pub containers: Vec<Container>,
+    /// Images that are here, among those that instances want.
+    pub images: BTreeSet<String>,
+    /// Instances that have a directory of files.
+    pub files: BTreeSet<InstanceId>,
+    /// The ports as they are published now.
+    pub published: PortMap,
+    /// What listens on the host's own ports.
+    pub listeners: Vec<Listener>,
+    /// Addresses of the host's interfaces.
+    pub interfaces: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    pub memory: Memory,
+}
+
+/// A container as the engine shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    pub id: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub state: ContainerState,
+    /// By network.
+    pub addresses: BTreeMap<String, Ipv4Addr>,
+    pub image_id: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub exit_code: Option<i64>,
+    /// Why the engine could not start it; empty when it could.
+    pub error: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ContainerState {
+    Created,
+    Running,
+    Paused,
+    Exited,
+    Removing,
+    Dead,
+}
+
+impl ContainerState {
+    /// Whether its process lives.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+}
+
+impl Container {
+    /// The address that ports lead to: on the node's own network where it has one.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let own = self.addresses.get(crate::container::NETWORK);
+        own.or_else(|| self.addresses.values().next()).copied()
+    }
+
+    /// Whether it last ran long enough to count as started.
+    pub fn was_stable(&self) -> bool {
+        match (self.started_at, self.finished_at) {
+            (Some(start), Some(end)) => end.since(start) >= backoff::STABLE_AFTER,
+            _ => false,
+        }
+    }
+}
+
+/// A socket of the host's that listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    pub protocol: Protocol,
+    /// None when it listens on every address.
+    pub address: Option<Ipv4Addr>,
+    pub port: u16,
+    /// Such as `sshd (pid 812)`.
+    pub process: String,
+}
+
+/// What the agent remembers of its own doing; an agent that starts anew remembers nothing, and
+/// nothing but pauses and messages depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Instances that something is being done for right now, and what.
+    pub busy: BTreeMap<InstanceId, Step>,
+    pub faults: BTreeMap<InstanceId, Fault>,
+    pub restarts: BTreeMap<InstanceId, Restarts>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Pulling,
+    Starting,
+    Stopping,
+}
+
+/// Why the last attempt for an instance failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub message: String,
+    /// Whether waiting will not mend it.
+    pub permanent: bool,
+    pub attempts: u32,
+    pub retry_at: Timestamp,
+}
+
+/// How often the agent has started a container again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restarts {
+    pub count: u32,
+    /// In a row, without a stable run between.
+    pub streak: u32,
+}
+
+impl Memory {
+    /// Notes a failure and when to try again.
+    pub fn failed(&mut self, id: &InstanceId, message: String, permanent: bool, now: Timestamp) {
+        let attempts = self.faults.get(id).map_or(0, |fault| fault.attempts).saturating_add(1);
+        let pause = if permanent { backoff::PERMANENT_RETRY } else { backoff::pause(attempts) };
+        let fault = Fault { message, permanent, attempts, retry_at: now.plus(pause) };
+        self.faults.insert(id.clone(), fault);
+    }
+
+    /// Notes that a container was started again.
+    pub fn restarted(&mut self, id: &InstanceId, was_stable: bool) {
+        let restarts = self.restarts.entry(id.clone()).or_default();
+        restarts.count = restarts.count.saturating_add(1);
+        restarts.streak = if was_stable { 1 } else { restarts.streak.saturating_add(1) };
+    }
+
+    /// Lets everything be tried again at once: something changed.
+    pub fn retry_all(&mut self, now: Timestamp) {
+        for fault in self.faults.values_mut() {
+            fault.retry_at = now;
+        }
+    }
+
+    /// Forgets instances that are neither wanted nor there.
+    pub fn keep(&mut self, known: &BTreeSet<InstanceId>) {
+        self.faults.retain(|id, _| known.contains(id));
+        self.restarts.retain(|id, _| known.contains(id));
+    }
+
+    pub(crate) fn waits(&self, id: &InstanceId, now: Timestamp) -> bool {
+        self.faults.get(id).is_some_and(|fault| fault.retry_at > now)
+    }
+
+    /// How long to wait before a container that ended is started again.
+    pub(crate) fn restart_pause(&self, id: &InstanceId, was_stable: bool) -> Duration {
+        let streak = self.restarts.get(id).map_or(0, |restarts| restarts.streak);
+        backoff::pause(if was_stable { 0 } else { streak + 1 })
+    }
+}

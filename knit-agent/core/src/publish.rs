@@ -1,0 +1,255 @@
+//! Which host port leads to which container.
+//!
+//! ```text
+//! (mesh | public | address, protocol, port) ─> (container address, port)
+//! ```
+//!
+//! Two revisions of one slot may hold one port during a rollout: the newest one that runs has it.
+//! Between two slots the one that has the port keeps it.
+//!
+//! Invariant: the map leads only to containers that run, so writing it before a container is
+//! stopped and after its successor runs loses no connection.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use knit_rpc::id::InstanceId;
+use knit_rpc::spec::{HostIp, InstanceSpec, PortSpec, Protocol};
+
+use crate::container::Identity;
+use crate::desired::{Desired, Slot, Wanted};
+use crate::observed::{Container, Observed};
+
+/// On which of the host's addresses a port is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// The mesh address, whichever it is.
+    Mesh,
+    /// Every address.
+    Public,
+    Address(Ipv4Addr),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    pub scope: Scope,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    pub address: Ipv4Addr,
+    pub port: u16,
+}
+
+/// All that a node publishes by rules of its own.
+pub type PortMap = BTreeMap<HostPort, Target>;
+
+/// What a published port may stand in the way of.
+struct Candidate<'a> {
+    slot: Slot,
+    revision: u64,
+    started: u64,
+    instance: &'a InstanceId,
+    target: Target,
+}
+
+/// The ports as they should be, given what runs. Without an assignment (an agent that just
+/// started, a server that forgot) whatever of ours runs keeps its ports.
+pub fn wanted(
+    desired: Option<&Desired>,
+    running: &[(Identity, &Container)],
+    observed: &Observed,
+) -> PortMap {
+    let mut candidates: BTreeMap<HostPort, Vec<Candidate<'_>>> = BTreeMap::new();
+    for (identity, container) in running {
+        if desired.is_some_and(|desired| !desired.instances.contains_key(&identity.instance)) {
+            continue;
+        }
+        let Some(address) = container.address().filter(|_| container.state.is_up()) else {
+            continue;
+        };
+        for port in &identity.ports {
+            for host_port in host_ports(port, observed) {
+                candidates.entry(host_port).or_default().push(Candidate {
+                    slot: identity.slot(),
+                    revision: identity.revision,
+                    started: container.started_at.map_or(0, |at| at.as_millis()),
+                    instance: &identity.instance,
+                    target: Target { address, port: port.container_port },
+                });
+            }
+        }
+    }
+    candidates
+        .into_iter()
+        .filter_map(|(key, rivals)| {
+            let winner = winner(&rivals, observed.published.get(&key))?;
+            Some((key, winner.target))
+        })
+        .collect()
+}
+
+fn winner<'a, 'b>(
+    rivals: &'b [Candidate<'a>],
+    published: Option<&Target>,
+) -> Option<&'b Candidate<'a>> {
+    let holder = rivals.iter().find(|rival| Some(&rival.target) == published);
+    let first = rivals.iter().min_by_key(|rival| (rival.started, &rival.slot));
+    let slot = &holder.or(first)?.slot;
+    rivals
+        .iter()
+        .filter(|rival| rival.slot == *slot)
+        .max_by_key(|rival| (rival.revision, rival.started, rival.instance))
+}
+
+/// The keys that a port takes in the map; none for one that Docker publishes itself, or for an
+/// interface without an address.
+pub fn host_ports(port: &PortSpec, observed: &Observed) -> Vec<HostPort> {
+    let key = |scope| HostPort { scope, protocol: port.protocol, port: port.host_port };
+    match &port.host_ip {
+        HostIp::Mesh => vec![key(Scope::Mesh)],
+        HostIp::Public => vec![key(Scope::Public)],
+        HostIp::Loopback => Vec::new(),
+        HostIp::Literal(address) => vec![key(Scope::Address(*address))],
+        HostIp::Interface(name) => {
+            let addresses = observed.interfaces.get(name).into_iter().flatten();
+            addresses.map(|address| key(Scope::Address(*address))).collect()
+        }
+    }
+}
+
+/// Why the ports of an instance cannot be published now, in a sentence: another instance or a
+/// process of the host holds one, or the interface is not there.
+pub fn obstacle(
+    wanted: &Wanted,
+    desired: &Desired,
+    running: &[(Identity, &Container)],
+    observed: &Observed,
+    mesh: &BTreeSet<Ipv4Addr>,
+) -> Option<String> {
+    if wanted.spec.uses_host_network() {
+        return None;
+    }
+    wanted.spec.ports.iter().find_map(|port| {
+        missing_interface(port, observed)
+            .or_else(|| rival(port, wanted, desired, running))
+            .or_else(|| host_listener(port, wanted, running, observed, mesh))
+    })
+}
+
+fn missing_interface(port: &PortSpec, observed: &Observed) -> Option<String> {
+    let HostIp::Interface(name) = &port.host_ip else { return None };
+    let here = observed.interfaces.get(name).is_some_and(|addresses| !addresses.is_empty());
+    (!here).then(|| {
+        format!(
+            "port {} cannot be published: this node has no interface \"{name}\" with an IPv4 address",
+            port.host_port
+        )
+    })
+}
+
+/// Another slot that runs with the port, or, among those that do not run yet, the first by name.
+fn rival(
+    port: &PortSpec,
+    wanted: &Wanted,
+    desired: &Desired,
+    running: &[(Identity, &Container)],
+) -> Option<String> {
+    let slot = wanted.slot();
+    let runs = |id: &InstanceId| {
+        running
+            .iter()
+            .any(|(identity, container)| identity.instance == *id && container.state.is_up())
+    };
+    let holder = desired.instances.values().find(|other| {
+        other.slot() != slot
+            && holds(&other.spec, port)
+            && (runs(&other.assigned.id)
+                || (other.slot(), &other.assigned.id) < (slot.clone(), &wanted.assigned.id))
+    })?;
+    Some(format!(
+        "port {}/{} on {} is held by {} (instance {})",
+        port.host_port,
+        port.protocol,
+        port.host_ip,
+        holder.slot(),
+        holder.assigned.id
+    ))
+}
+
+fn holds(spec: &InstanceSpec, port: &PortSpec) -> bool {
+    !spec.uses_host_network()
+        && spec.ports.iter().any(|other| {
+            other.host_port == port.host_port
+                && other.protocol == port.protocol
+                && overlap(&other.host_ip, &port.host_ip)
+        })
+}
+
+fn overlap(one: &HostIp, other: &HostIp) -> bool {
+    one == other || *one == HostIp::Public || *other == HostIp::Public
+}
+
+fn host_listener(
+    port: &PortSpec,
+    wanted: &Wanted,
+    running: &[(Identity, &Container)],
+    observed: &Observed,
+    mesh: &BTreeSet<Ipv4Addr>,
+) -> Option<String> {
+    let here: BTreeSet<Ipv4Addr> = match &port.host_ip {
+        HostIp::Mesh => mesh.clone(),
+        HostIp::Loopback => BTreeSet::from([Ipv4Addr::LOCALHOST]),
+        HostIp::Literal(address) => BTreeSet::from([*address]),
+        HostIp::Interface(name) => observed.interfaces.get(name).cloned().unwrap_or_default(),
+        HostIp::Public => observed.interfaces.values().flatten().copied().collect(),
+    };
+    let listener = observed.listeners.iter().find(|listener| {
+        listener.protocol == port.protocol
+            && listener.port == port.host_port
+            && listener.address.is_none_or(|address| here.contains(&address))
+    })?;
+    if port.host_ip == HostIp::Loopback && held_by_own_slot(port, wanted, running) {
+        return Some(format!(
+            "port {}/{} on loopback is still held by an older revision of {}",
+            port.host_port,
+            port.protocol,
+            wanted.slot()
+        ));
+    }
+    Some(format!(
+        "port {}/{} on {} is taken: {} listens on it",
+        port.host_port, port.protocol, port.host_ip, listener.process
+    ))
+}
+
+fn held_by_own_slot(port: &PortSpec, wanted: &Wanted, running: &[(Identity, &Container)]) -> bool {
+    running.iter().any(|(identity, container)| {
+        container.state.is_up()
+            && identity.slot() == wanted.slot()
+            && identity.ports.iter().any(|held| {
+                (held.host_port, held.protocol, &held.host_ip)
+                    == (port.host_port, port.protocol, &port.host_ip)
+            })
+    })
+}
+
+/// What differs between two maps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    pub gone: PortMap,
+    pub new: PortMap,
+}
+
+/// The elements to take out of `have` and to put in to get `want`; one that changed is in both.
+pub fn difference(have: &PortMap, want: &PortMap) -> Difference {
+    let missing_from = |one: &PortMap, other: &PortMap| {
+        one.iter()
+            .filter(|(key, target)| other.get(key) != Some(target))
+            .map(|(k, t)| (*k, *t))
+            .collect()
+    };
+    Difference { gone: missing_from(have, want), new: missing_from(want, have) }
+}

@@ -1,0 +1,208 @@
+//! Compares what should run with what runs.
+//!
+//! ```text
+//! wanted, no container     Pull? -> WriteFiles? -> Create -> Start
+//! wanted, ended            Start, after a pause
+//! wanted, other spec       Stop -> Remove, then as if there were none
+//! not wanted               Publish (without it) -> Stop -> Remove -> RemoveFiles
+//! ```
+//!
+//! Invariant: a container without our cluster's and node's labels gets no action. A wanted
+//! instance that runs with the right spec gets none either. Doing all actions and asking again
+//! comes to an end with nothing left to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use knit_rpc::Timestamp;
+use knit_rpc::id::InstanceId;
+
+use crate::action::Action;
+use crate::container::{self, Identity};
+use crate::desired::{Desired, Wanted};
+use crate::observed::{Container, ContainerState, Observed};
+use crate::publish;
+
+/// What to do next on a node whose mesh addresses are `mesh`.
+pub fn reconcile(
+    desired: &Desired,
+    observed: &Observed,
+    mesh: &BTreeSet<Ipv4Addr>,
+    now: Timestamp,
+) -> Vec<Action> {
+    let ours = ours(desired, observed);
+    let mut actions = Vec::new();
+
+    let ports = publish::wanted(Some(desired), &ours, observed);
+    if ports != observed.published {
+        actions.push(Action::Publish(ports));
+    }
+    let mut by_instance: BTreeMap<&InstanceId, Vec<(&Identity, &Container)>> = BTreeMap::new();
+    for (identity, container) in &ours {
+        by_instance.entry(&identity.instance).or_default().push((identity, container));
+    }
+    let busy = &observed.memory.busy;
+    for (id, containers) in &by_instance {
+        if !desired.instances.contains_key(*id) && !busy.contains_key(*id) {
+            take_down(id, containers, observed, now, &mut actions);
+        }
+    }
+    for (id, wanted) in &desired.instances {
+        if !busy.contains_key(id) {
+            let containers = by_instance.get(id).map_or(&[][..], Vec::as_slice);
+            let situation = Situation { desired, observed, ours: &ours, mesh, now };
+            bring_up(id, wanted, containers, &situation, &mut actions);
+        }
+    }
+    let leftovers = observed.files.iter().filter(|id| {
+        !desired.instances.contains_key(id)
+            && !by_instance.contains_key(id)
+            && !busy.contains_key(id)
+    });
+    actions.extend(leftovers.map(|id| Action::RemoveFiles { instance: id.clone() }));
+    actions
+}
+
+struct Situation<'a> {
+    desired: &'a Desired,
+    observed: &'a Observed,
+    ours: &'a [(Identity, &'a Container)],
+    mesh: &'a BTreeSet<Ipv4Addr>,
+    now: Timestamp,
+}
+
+/// Our containers, in an order that does not depend on how they were listed.
+fn ours<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(Identity, &'a Container)> {
+    let mut ours: Vec<_> = observed
+        .containers
+        .iter()
+        .filter_map(|container| Some((Identity::of(container, &desired.owner)?, container)))
+        .collect();
+    ours.sort_by(|(_, left), (_, right)| left.id.cmp(&right.id));
+    ours
+}
+
+fn take_down(
+    id: &InstanceId,
+    containers: &[(&Identity, &Container)],
+    observed: &Observed,
+    now: Timestamp,
+    actions: &mut Vec<Action>,
+) {
+    // A stop that failed is tried again after a pause, like everything else.
+    if observed.memory.waits(id, now) {
+        return;
+    }
+    for (_, container) in containers {
+        dispose(id, container, actions);
+    }
+    if observed.files.contains(id) {
+        actions.push(Action::RemoveFiles { instance: id.clone() });
+    }
+}
+
+fn dispose(id: &InstanceId, container: &Container, actions: &mut Vec<Action>) {
+    if container.state == ContainerState::Removing {
+        return;
+    }
+    if container.state.is_up() {
+        actions.push(Action::Stop { instance: id.clone(), container: container.id.clone() });
+    }
+    actions.push(Action::Remove { instance: id.clone(), container: container.id.clone() });
+}
+
+fn bring_up(
+    id: &InstanceId,
+    wanted: &Wanted,
+    containers: &[(&Identity, &Container)],
+    situation: &Situation<'_>,
+    actions: &mut Vec<Action>,
+) {
+    let kept = containers
+        .iter()
+        .filter(|(identity, _)| identity.spec == wanted.assigned.spec)
+        .map(|(_, container)| *container)
+        .filter(|container| is_usable(container))
+        .min_by_key(|container| (!container.state.is_up(), &container.id));
+    for (_, container) in containers {
+        if kept.is_none_or(|kept| kept.id != container.id) {
+            dispose(id, container, actions);
+        }
+    }
+    match kept {
+        Some(container) if container.state.is_up() => {}
+        Some(container) => start_again(id, wanted, container, situation, actions),
+        None if containers.iter().any(|(_, c)| c.state == ContainerState::Removing) => {}
+        None => make(id, wanted, situation, actions),
+    }
+}
+
+/// A container that Docker could not start stays `created` with an error and never starts.
+fn is_usable(container: &Container) -> bool {
+    match container.state {
+        ContainerState::Created => container.error.is_empty(),
+        ContainerState::Running | ContainerState::Paused | ContainerState::Exited => true,
+        ContainerState::Removing | ContainerState::Dead => false,
+    }
+}
+
+fn start_again(
+    id: &InstanceId,
+    wanted: &Wanted,
+    container: &Container,
+    situation: &Situation<'_>,
+    actions: &mut Vec<Action>,
+) {
+    let (observed, now) = (situation.observed, situation.now);
+    let ended = container.state == ContainerState::Exited;
+    if ended {
+        let pause = observed.memory.restart_pause(id, container.was_stable());
+        let due = container.finished_at.unwrap_or_default().plus(pause);
+        if now < due {
+            return;
+        }
+    }
+    if observed.memory.waits(id, now) || is_blocked(id, wanted, situation, actions) {
+        return;
+    }
+    if !observed.files.contains(id) && !wanted.spec.templates.is_empty() {
+        actions.push(Action::WriteFiles { instance: id.clone() });
+    }
+    let start =
+        Action::Start { instance: id.clone(), container: container.id.clone(), again: ended };
+    actions.push(start);
+}
+
+fn make(id: &InstanceId, wanted: &Wanted, situation: &Situation<'_>, actions: &mut Vec<Action>) {
+    let observed = situation.observed;
+    if observed.memory.waits(id, situation.now) || is_blocked(id, wanted, situation, actions) {
+        return;
+    }
+    let image = container::image(&wanted.spec);
+    if !observed.images.contains(&image) {
+        actions.push(Action::Pull { instance: id.clone(), image });
+    }
+    if !wanted.spec.templates.is_empty() {
+        actions.push(Action::WriteFiles { instance: id.clone() });
+    }
+    actions.push(Action::Create { instance: id.clone() });
+    let container = container::name(wanted);
+    actions.push(Action::Start { instance: id.clone(), container, again: false });
+}
+
+fn is_blocked(
+    id: &InstanceId,
+    wanted: &Wanted,
+    situation: &Situation<'_>,
+    actions: &mut Vec<Action>,
+) -> bool {
+    let Situation { desired, observed, ours, mesh, .. } = situation;
+    let Some(reason) = publish::obstacle(wanted, desired, ours, observed, mesh) else {
+        return false;
+    };
+    actions.push(Action::Fail { instance: id.clone(), reason });
+    true
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

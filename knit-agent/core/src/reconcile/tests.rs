@@ -1,0 +1,85 @@
+//! Tables and properties of the comparison.
+
+use std::sync::Arc;
+
+use knit_rpc::id::{ClusterId, DeploymentId, NodeId};
+use knit_rpc::message::AssignedInstance;
+use knit_rpc::spec::{InstanceSpec, PortSpec};
+
+use super::*;
+use crate::desired::Owner;
+use crate::observed::Listener;
+
+mod model;
+mod properties;
+mod tables;
+
+pub(crate) fn owner() -> Owner {
+    Owner { cluster: ClusterId::from_bytes([1; 16]), node: NodeId::from_bytes([2; 16]) }
+}
+
+pub(crate) fn spec(image: &str, registry: Option<&str>) -> InstanceSpec {
+    let json = serde_json::json!({ "image": image, "registry": registry });
+    serde_json::from_value(json).unwrap()
+}
+
+pub(crate) fn port(host_port: u16) -> PortSpec {
+    let json = serde_json::json!({ "container_port": 80, "host_port": host_port });
+    serde_json::from_value(json).unwrap()
+}
+
+pub(crate) fn wanted(deployment: &str, slot: u32, revision: u64, spec: InstanceSpec) -> Wanted {
+    let mut bytes = [0; 16];
+    bytes[..deployment.len().min(16)]
+        .copy_from_slice(&deployment.as_bytes()[..deployment.len().min(16)]);
+    let deployment_id = DeploymentId::from_bytes(bytes);
+    let assigned = AssignedInstance {
+        id: InstanceId::derive(&deployment_id, slot, revision, 0),
+        project: knit_rpc::id::ProjectName::default(),
+        deployment: deployment.parse().unwrap(),
+        deployment_id,
+        slot,
+        revision,
+        spec: spec.hash(),
+    };
+    Wanted { assigned, spec: Arc::new(spec) }
+}
+
+pub(crate) fn desired(wanted: impl IntoIterator<Item = Wanted>) -> Desired {
+    let instances = wanted.into_iter().map(|one| (one.assigned.id.clone(), one)).collect();
+    Desired { owner: owner(), instances }
+}
+
+/// The container as the engine shows it once the plan was carried out.
+pub(crate) fn container(wanted: &Wanted, state: ContainerState, host: u8) -> Container {
+    let plan = container::plan(&owner(), wanted, std::path::Path::new("/f"));
+    let up = state.is_up();
+    Container {
+        id: format!("id-{}", plan.name),
+        name: plan.name,
+        labels: plan.labels,
+        state,
+        addresses: up
+            .then(|| (container::NETWORK.to_owned(), Ipv4Addr::new(10, 208, 0, host)))
+            .into_iter()
+            .collect(),
+        image_id: Some("sha256:1".to_owned()),
+        started_at: (state != ContainerState::Created).then(|| Timestamp::from_millis(1_000)),
+        finished_at: (state == ContainerState::Exited).then(|| Timestamp::from_millis(2_000)),
+        exit_code: (state == ContainerState::Exited).then_some(1),
+        error: String::new(),
+    }
+}
+
+pub(crate) fn listener(port: u16) -> Listener {
+    Listener {
+        protocol: knit_rpc::spec::Protocol::Tcp,
+        address: None,
+        port,
+        process: "nginx (pid 812)".to_owned(),
+    }
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1_000)
+}

@@ -1,0 +1,218 @@
+//! One case after another.
+
+use knit_rpc::message::Phase;
+use knit_rpc::spec::Protocol;
+
+use super::model::carry_out;
+use super::*;
+use crate::observed::{Memory, Step};
+use crate::publish::{HostPort, Scope, Target};
+use crate::status;
+
+const NOTHING: [&str; 0] = [];
+
+fn web(revision: u64) -> Wanted {
+    let mut spec = spec("web", None);
+    spec.ports.push(port(8080));
+    wanted("web", 0, revision, spec)
+}
+
+fn decide(desired: &Desired, observed: &Observed, seconds: u64) -> Vec<Action> {
+    reconcile(desired, observed, &BTreeSet::new(), at(seconds))
+}
+
+fn names(actions: &[Action]) -> Vec<&'static str> {
+    let name = |action: &Action| match action {
+        Action::Publish(_) => "publish",
+        Action::Pull { .. } => "pull",
+        Action::WriteFiles { .. } => "write",
+        Action::Create { .. } => "create",
+        Action::Start { .. } => "start",
+        Action::Stop { .. } => "stop",
+        Action::Remove { .. } => "remove",
+        Action::RemoveFiles { .. } => "remove-files",
+        Action::Fail { .. } => "fail",
+    };
+    actions.iter().map(name).collect()
+}
+
+fn published(observed: &Observed) -> Vec<(u16, Ipv4Addr)> {
+    observed.published.iter().map(|(key, target)| (key.port, target.address)).collect()
+}
+
+fn key(port: u16) -> HostPort {
+    HostPort { scope: Scope::Mesh, protocol: Protocol::Tcp, port }
+}
+
+fn target(host: u8) -> Target {
+    Target { address: Ipv4Addr::new(10, 208, 0, host), port: 80 }
+}
+
+#[test]
+fn an_instance_is_brought_up_from_nothing() {
+    let desired = desired([web(1)]);
+    let mut observed = Observed::default();
+    let actions = decide(&desired, &observed, 10);
+    assert_eq!(names(&actions), ["pull", "create", "start"]);
+    carry_out(&actions, &desired, &mut observed, at(10));
+    assert_eq!(names(&decide(&desired, &observed, 10)), ["publish"]);
+}
+
+#[test]
+fn the_newest_revision_that_runs_has_the_port_and_the_old_one_goes_after_it() {
+    let (old, new) = (web(1), web(2));
+    let both = desired([old.clone(), new.clone()]);
+    let mut observed = Observed::default();
+    observed.containers.push(container(&old, ContainerState::Running, 2));
+    observed.images.insert("web".to_owned());
+    carry_out(&decide(&both, &observed, 10), &both, &mut observed, at(10));
+    assert_eq!(published(&observed), [(8080, Ipv4Addr::new(10, 208, 0, 2))]);
+
+    carry_out(&decide(&both, &observed, 11), &both, &mut observed, at(11));
+    assert_eq!(published(&observed), [(8080, Ipv4Addr::new(10, 208, 0, 3))]);
+
+    assert_eq!(names(&decide(&desired([new]), &observed, 12)), ["stop", "remove"]);
+}
+
+#[test]
+fn an_unwanted_container_loses_its_ports_first_and_its_files_last() {
+    let old = web(1);
+    let mut observed = Observed::default();
+    observed.containers.push(container(&old, ContainerState::Running, 2));
+    observed.files.insert(old.assigned.id.clone());
+    observed.published.insert(key(8080), target(2));
+    let actions = decide(&desired([]), &observed, 10);
+    assert_eq!(names(&actions), ["publish", "stop", "remove", "remove-files"]);
+    assert_eq!(actions[0], Action::Publish(crate::publish::PortMap::new()));
+}
+
+#[test]
+fn a_container_that_ended_is_started_again_after_a_growing_pause() {
+    let one = web(1);
+    let desired = desired([one.clone()]);
+    let mut observed = Observed::default();
+    observed.containers.push(container(&one, ContainerState::Exited, 2));
+    let finished = 2;
+    for (streak, pause) in [(0, 1), (1, 2), (2, 4), (9, 60)] {
+        let restarts = observed.memory.restarts.entry(one.assigned.id.clone()).or_default();
+        restarts.streak = streak;
+        assert_eq!(names(&decide(&desired, &observed, finished + pause - 1)), NOTHING, "{streak}");
+        assert_eq!(names(&decide(&desired, &observed, finished + pause)), ["start"], "{streak}");
+    }
+    observed.containers[0].finished_at = Some(at(500));
+    assert_eq!(names(&decide(&desired, &observed, 501)), ["start"], "it had run well");
+}
+
+#[test]
+fn a_container_that_docker_could_not_start_is_made_anew_after_the_pause() {
+    let one = web(1);
+    let desired = desired([one.clone()]);
+    let mut observed = Observed::default();
+    observed.images.insert("web".to_owned());
+    let mut broken = container(&one, ContainerState::Created, 2);
+    broken.error = "exec: no such file".to_owned();
+    observed.containers.push(broken);
+    observed.memory.failed(&one.assigned.id, "bad command".to_owned(), true, at(10));
+    assert_eq!(names(&decide(&desired, &observed, 39)), ["remove"]);
+    assert_eq!(names(&decide(&desired, &observed, 40)), ["remove", "create", "start"]);
+}
+
+#[test]
+fn half_made_containers_are_started_and_busy_instances_left_alone() {
+    let one = web(1);
+    let desired = desired([one.clone()]);
+    let mut observed = Observed::default();
+    observed.containers.push(container(&one, ContainerState::Created, 2));
+    assert_eq!(names(&decide(&desired, &observed, 10)), ["start"]);
+    observed.memory.busy.insert(one.assigned.id.clone(), Step::Starting);
+    assert_eq!(names(&decide(&desired, &observed, 10)), NOTHING);
+}
+
+#[test]
+fn a_port_of_the_hosts_is_refused_by_name() {
+    let desired = desired([web(1)]);
+    let mut observed = Observed { listeners: vec![listener(8080)], ..Observed::default() };
+    let actions = decide(&desired, &observed, 10);
+    let [Action::Fail { reason, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(reason, "port 8080/tcp on mesh is taken: nginx (pid 812) listens on it");
+    carry_out(&actions, &desired, &mut observed, at(10));
+    assert_eq!(names(&decide(&desired, &observed, 20)), NOTHING);
+
+    // On another address than ours it is nobody's business.
+    observed.memory = Memory::default();
+    observed.listeners[0].address = Some(Ipv4Addr::LOCALHOST);
+    assert_eq!(names(&decide(&desired, &observed, 20)), ["pull", "create", "start"]);
+}
+
+#[test]
+fn a_port_on_an_interface_that_is_not_there_is_refused() {
+    let mut spec = spec("web", None);
+    spec.ports.push(
+        serde_json::from_value(
+            serde_json::json!({"container_port": 80, "host_port": 80, "host_ip": "iface:eth7"}),
+        )
+        .unwrap(),
+    );
+    let one = wanted("web", 0, 1, spec);
+    let desired = desired([one.clone()]);
+    let mut observed = Observed::default();
+    let actions = decide(&desired, &observed, 10);
+    let [Action::Fail { reason, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert!(reason.contains("no interface \"eth7\""), "{reason}");
+
+    let address = Ipv4Addr::new(192, 0, 2, 9);
+    observed.interfaces.insert("eth7".to_owned(), BTreeSet::from([address]));
+    observed.containers.push(container(&one, ContainerState::Running, 2));
+    carry_out(&decide(&desired, &observed, 10), &desired, &mut observed, at(10));
+    let keys: Vec<Scope> = observed.published.keys().map(|key| key.scope).collect();
+    assert_eq!(keys, [Scope::Address(address)]);
+}
+
+#[test]
+fn the_second_holder_of_a_port_is_told_who_the_first_is() {
+    let web = web(1);
+    let mut other = spec("api", None);
+    other.ports.push(port(8080));
+    let api = wanted("api", 0, 1, other);
+    let desired = desired([web.clone(), api.clone()]);
+    let mut observed = Observed::default();
+    observed.containers.push(container(&web, ContainerState::Running, 2));
+    let actions = decide(&desired, &observed, 10);
+    let Some(Action::Fail { instance, reason }) = actions.last() else { panic!("{actions:?}") };
+    assert_eq!(*instance, api.assigned.id);
+    assert!(reason.contains("is held by default/web.0"), "{reason}");
+}
+
+#[test]
+fn the_status_says_running_only_once_the_ports_lead_there() {
+    let one = web(1);
+    let desired = desired([one.clone()]);
+    let mut observed = Observed::default();
+    let phase = |observed: &Observed| {
+        let all = status::inventory(&owner(), Some(&desired), observed);
+        (all[0].phase, all[0].message.clone())
+    };
+    assert_eq!(phase(&observed), (Phase::Pending, None));
+    observed.memory.busy.insert(one.assigned.id.clone(), Step::Pulling);
+    assert_eq!(phase(&observed).0, Phase::Pulling);
+    observed.memory.busy.clear();
+    observed.containers.push(container(&one, ContainerState::Running, 2));
+    assert_eq!(phase(&observed).0, Phase::Starting);
+    observed.published.insert(key(8080), target(2));
+    assert_eq!(phase(&observed), (Phase::Running, None));
+    observed.containers[0] = container(&one, ContainerState::Exited, 2);
+    assert_eq!(phase(&observed), (Phase::Restarting, Some("exited with code 1".to_owned())));
+    observed.memory.failed(&one.assigned.id, "no such image".to_owned(), true, at(10));
+    assert_eq!(phase(&observed), (Phase::Failed, Some("no such image".to_owned())));
+}
+
+#[test]
+fn what_nobody_wants_is_stopping_and_what_nobody_knows_runs_on() {
+    let one = web(1);
+    let mut observed = Observed::default();
+    observed.containers.push(container(&one, ContainerState::Running, 2));
+    let phase =
+        |desired: Option<&Desired>| status::inventory(&owner(), desired, &observed)[0].phase;
+    assert_eq!(phase(Some(&desired([]))), Phase::Stopping);
+    assert_eq!(phase(None), Phase::Running);
+}

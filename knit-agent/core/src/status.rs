@@ -1,0 +1,192 @@
+//! What the server is told of each instance.
+//!
+//! Invariant: an instance is `running` only once its ports lead to it (or to a newer revision of
+//! its slot), so that whoever waits for `running` before stopping the old one loses nothing.
+
+use std::collections::BTreeMap;
+
+use knit_rpc::id::InstanceId;
+use knit_rpc::message::{InstanceStatus, Phase};
+use knit_rpc::spec::PortSpec;
+
+use crate::container::Identity;
+use crate::desired::{Desired, Owner, Wanted};
+use crate::observed::{Container, ContainerState, Fault, Observed, Step};
+use crate::publish::{self, Target};
+
+/// The whole inventory, in order of instance id.
+pub fn inventory(
+    owner: &Owner,
+    desired: Option<&Desired>,
+    observed: &Observed,
+) -> Vec<InstanceStatus> {
+    let mut ours: BTreeMap<InstanceId, (Identity, &Container)> = BTreeMap::new();
+    for container in &observed.containers {
+        let Some(identity) = Identity::of(container, owner) else { continue };
+        let better = |(_, known): &(Identity, &Container)| rank(container) > rank(known);
+        if ours.get(&identity.instance).is_none_or(better) {
+            ours.insert(identity.instance.clone(), (identity, container));
+        }
+    }
+    let mut all: BTreeMap<InstanceId, InstanceStatus> = BTreeMap::new();
+    for (id, wanted) in desired.iter().flat_map(|desired| &desired.instances) {
+        let found = ours.get(id).map(|(identity, container)| (identity, *container));
+        all.insert(id.clone(), wanted_status(id, wanted, found, observed));
+    }
+    for (id, (identity, container)) in &ours {
+        all.entry(id.clone())
+            .or_insert_with(|| leftover_status(identity, container, desired.is_some(), observed));
+    }
+    all.into_values().collect()
+}
+
+/// The one of several containers of an instance that is spoken of: what runs comes first.
+fn rank(container: &Container) -> (bool, &str) {
+    (container.state.is_up(), &container.id)
+}
+
+fn wanted_status(
+    id: &InstanceId,
+    wanted: &Wanted,
+    found: Option<(&Identity, &Container)>,
+    observed: &Observed,
+) -> InstanceStatus {
+    let assigned = &wanted.assigned;
+    let mut status = InstanceStatus {
+        id: id.clone(),
+        project: assigned.project.clone(),
+        deployment: assigned.deployment.clone(),
+        deployment_id: assigned.deployment_id.clone(),
+        slot: assigned.slot,
+        revision: assigned.revision,
+        phase: Phase::Pending,
+        message: None,
+        container: None,
+        address: None,
+        ports: Vec::new(),
+        image_id: None,
+        started_at: None,
+        exit_code: None,
+        restarts: observed.memory.restarts.get(id).map_or(0, |restarts| restarts.count),
+    };
+    if let Some((identity, container)) = found {
+        describe(&mut status, &identity.ports, container, observed);
+    }
+    let container = found.map(|(_, container)| container);
+    let state = container.map(|container| container.state);
+    let fault = observed.memory.faults.get(id);
+    (status.phase, status.message) = match (state, fault) {
+        (Some(state), _) if state.is_up() => up(wanted, found, fault, observed),
+        (_, Some(fault)) if fault.permanent => (Phase::Failed, Some(fault.message.clone())),
+        (Some(ContainerState::Exited), _) => {
+            let message = fault.map(|fault| fault.message.clone());
+            (Phase::Restarting, message.or_else(|| container.map(ended)))
+        }
+        (_, fault) => (not_yet(id, state, observed), fault.map(|fault| fault.message.clone())),
+    };
+    status
+}
+
+fn not_yet(id: &InstanceId, state: Option<ContainerState>, observed: &Observed) -> Phase {
+    match observed.memory.busy.get(id) {
+        Some(Step::Pulling) => Phase::Pulling,
+        Some(Step::Starting | Step::Stopping) => Phase::Starting,
+        None if state.is_some() => Phase::Starting,
+        None => Phase::Pending,
+    }
+}
+
+fn up(
+    wanted: &Wanted,
+    found: Option<(&Identity, &Container)>,
+    fault: Option<&Fault>,
+    observed: &Observed,
+) -> (Phase, Option<String>) {
+    let unpublished = found.and_then(|(identity, _)| {
+        if wanted.spec.uses_host_network() {
+            return None;
+        }
+        identity.ports.iter().find(|port| {
+            let keys = publish::host_ports(port, observed);
+            keys.iter().any(|key| !observed.published.contains_key(key))
+        })
+    });
+    match unpublished {
+        Some(port) => {
+            let waiting = format!("port {} is not published yet", port.host_port);
+            (Phase::Starting, Some(fault.map_or(waiting, |fault| fault.message.clone())))
+        }
+        None => (Phase::Running, None),
+    }
+}
+
+fn ended(container: &Container) -> String {
+    match container.exit_code {
+        Some(code) if container.error.is_empty() => format!("exited with code {code}"),
+        Some(code) => format!("exited with code {code}: {}", container.error),
+        None => "exited".to_owned(),
+    }
+}
+
+/// A container of ours that nobody wants (or of which nobody knows yet whether it is wanted).
+fn leftover_status(
+    identity: &Identity,
+    container: &Container,
+    assignment_known: bool,
+    observed: &Observed,
+) -> InstanceStatus {
+    let fault = observed.memory.faults.get(&identity.instance);
+    let phase = match container.state {
+        _ if assignment_known => Phase::Stopping,
+        ContainerState::Running | ContainerState::Paused => Phase::Running,
+        ContainerState::Created => Phase::Starting,
+        ContainerState::Exited => Phase::Restarting,
+        ContainerState::Removing | ContainerState::Dead => Phase::Stopping,
+    };
+    let mut status = InstanceStatus {
+        id: identity.instance.clone(),
+        project: identity.project.clone(),
+        deployment: identity.deployment.clone(),
+        deployment_id: identity.deployment_id.clone(),
+        slot: identity.slot,
+        revision: identity.revision,
+        phase,
+        message: fault.map(|fault| fault.message.clone()),
+        container: None,
+        address: None,
+        ports: Vec::new(),
+        image_id: None,
+        started_at: None,
+        exit_code: None,
+        restarts: 0,
+    };
+    describe(&mut status, &identity.ports, container, observed);
+    status
+}
+
+fn describe(
+    status: &mut InstanceStatus,
+    ports: &[PortSpec],
+    container: &Container,
+    observed: &Observed,
+) {
+    status.container = Some(container.id.clone());
+    status.image_id.clone_from(&container.image_id);
+    status.started_at = container.started_at;
+    if !container.state.is_up() {
+        status.exit_code = container.exit_code;
+        return;
+    }
+    status.address = container.address();
+    status.ports =
+        ports.iter().filter(|port| leads_to(port, container, observed)).cloned().collect();
+}
+
+fn leads_to(port: &PortSpec, container: &Container, observed: &Observed) -> bool {
+    let keys = publish::host_ports(port, observed);
+    let Some(address) = container.address() else { return false };
+    let target = Target { address, port: port.container_port };
+    // What Docker publishes itself has no key of ours.
+    let by_docker = keys.is_empty() && port.host_ip == knit_rpc::spec::HostIp::Loopback;
+    by_docker || keys.iter().any(|key| observed.published.get(key) == Some(&target))
+}

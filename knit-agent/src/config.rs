@@ -1,0 +1,158 @@
+//! How an agent is told what to do: flags over the configuration file over defaults.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use knit_runtime::log::LogArgs;
+use serde::Deserialize;
+
+const STATE_DIR: &str = "/var/lib/knit-agent";
+const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
+
+/// Knit's node agent: runs containers on one host of the mesh.
+#[derive(Debug, Parser)]
+#[command(name = "knit-agent", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub log: LogArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Join the mesh, register with the server and run what it assigns.
+    Run(Options),
+    /// Remove this node's containers, their files, its network and its firewall rules.
+    Cleanup(Options),
+}
+
+/// As given on the command line or in the file; what neither says has a default.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Options {
+    /// Directory for the node's identity, its last assignment and the files of instances
+    /// [default: /var/lib/knit-agent]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The mesh daemon's socket [default: the first of the usual places that exists]
+    #[arg(long, value_name = "PATH")]
+    pub mesh_socket: Option<PathBuf>,
+    /// The server, as http://HOST:PORT; `auto` asks the hosts of the mesh [default: auto]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Docker's socket [default: unix:///var/run/docker.sock]
+    #[arg(long, value_name = "SOCKET", env = "DOCKER_HOST")]
+    pub docker_socket: Option<String>,
+    /// Name of this node [default: the host's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A label of this node, as KEY=VALUE; may be given again
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    #[serde(skip)]
+    pub label: Vec<(String, String)>,
+    /// Labels of this node.
+    #[arg(skip)]
+    pub labels: BTreeMap<String, String>,
+    /// Configuration file, with the same names as these flags
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// What the agent works with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub state_dir: PathBuf,
+    pub mesh_socket: Option<PathBuf>,
+    pub server: Server,
+    pub docker_socket: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where the server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    /// Among the hosts of the mesh.
+    Auto,
+    Url(String),
+}
+
+impl Options {
+    /// Fills in the file and the defaults.
+    pub fn resolve(self) -> Result<Config, knit_runtime::config::ConfigError> {
+        let file: Self = match &self.config {
+            Some(path) => knit_runtime::config::load(path)?,
+            None => Self::default(),
+        };
+        let mut labels = file.labels;
+        labels.extend(self.label);
+        let server = self.server.or(file.server);
+        let name = self.name.or(file.name).filter(|name| !name.is_empty());
+        Ok(Config {
+            state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(|| STATE_DIR.into()),
+            mesh_socket: self.mesh_socket.or(file.mesh_socket),
+            server: match server {
+                Some(url) if url != "auto" => Server::Url(url),
+                Some(_) | None => Server::Auto,
+            },
+            docker_socket: self
+                .docker_socket
+                .or(file.docker_socket)
+                .unwrap_or_else(|| DOCKER_SOCKET.to_owned()),
+            name: name.unwrap_or_else(crate::host::name),
+            labels,
+        })
+    }
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("\"{text}\" is no label: write KEY=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(arguments: &[&str]) -> Config {
+        let arguments = ["knit-agent", "run"].iter().chain(arguments);
+        let Command::Run(options) = Cli::parse_from(arguments).command else { panic!("not run") };
+        options.resolve().unwrap()
+    }
+
+    #[test]
+    fn flags_go_over_the_file_and_the_file_over_defaults() {
+        let path = std::env::temp_dir().join(format!("knit-agent-config-{}", std::process::id()));
+        std::fs::write(
+            &path,
+            "name = \"from-file\"\nserver = \"http://10.0.0.1:7400\"\n[labels]\nrole = \"db\"\nzone = \"a\"\n",
+        )
+        .unwrap();
+        let config = resolve(&["--config", path.to_str().unwrap(), "--label", "role=web"]);
+        assert_eq!(config.name, "from-file");
+        assert_eq!(config.server, Server::Url("http://10.0.0.1:7400".to_owned()));
+        assert_eq!(config.labels["role"], "web");
+        assert_eq!(config.labels["zone"], "a");
+        assert_eq!(config.state_dir, PathBuf::from(STATE_DIR));
+        std::fs::write(&path, "nmae = 1\n").unwrap();
+        let Command::Run(options) =
+            Cli::parse_from(["knit-agent", "run", "--config", path.to_str().unwrap()]).command
+        else {
+            panic!("not run")
+        };
+        assert!(options.resolve().unwrap_err().to_string().contains("nmae"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+        assert_eq!(resolve(&["--server", "auto"]).server, Server::Auto);
+        assert!(Cli::try_parse_from(["knit-agent", "run", "--label", "x"]).is_err());
+    }
+}

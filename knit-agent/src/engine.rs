@@ -1,0 +1,73 @@
+//! What runs containers: Docker, or a fake beside it that fails on command.
+
+pub mod docker;
+pub mod fake;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use knit_agent_core::container::{ContainerPlan, NetworkPlan};
+use knit_agent_core::{Container, Owner};
+
+/// How long a container may take to end before it is made to.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// Why the engine did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// It does not answer at all: nothing is wrong with what was asked.
+    #[error("Docker does not answer on {socket}: {problem}")]
+    Unreachable { socket: String, problem: String },
+    /// It answered no, in its own words.
+    #[error("{words}")]
+    Refused {
+        words: String,
+        /// Whether asking again later is not expected to help.
+        permanent: bool,
+    },
+}
+
+impl EngineError {
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::Refused { permanent: true, .. })
+    }
+}
+
+/// What the engine says about itself and its host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineInfo {
+    pub version: String,
+    /// `amd64`, `arm64`, ….
+    pub arch: String,
+    pub kernel: String,
+    pub cpus: u32,
+    /// Bytes.
+    pub memory: u64,
+}
+
+/// All that the agent asks of an engine. Each call is idempotent: what is there already, or gone
+/// already, is as good.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    async fn info(&self) -> Result<EngineInfo, EngineError>;
+    /// Containers with the owner's labels, each looked at by itself, so that one that cannot be
+    /// read does not hide the others.
+    async fn list(&self, owner: &Owner) -> Result<Vec<Container>, EngineError>;
+    /// Interfaces of the bridges that containers hang on.
+    async fn bridges(&self) -> Result<BTreeSet<String>, EngineError>;
+    async fn has_image(&self, image: &str) -> Result<bool, EngineError>;
+    async fn pull(&self, image: &str) -> Result<(), EngineError>;
+    /// Makes the node's own network; recreates it when its subnet is another and nothing is on it.
+    async fn ensure_network(&self, plan: &NetworkPlan) -> Result<(), EngineError>;
+    async fn create(&self, plan: &ContainerPlan) -> Result<(), EngineError>;
+    /// By id or by name.
+    async fn start(&self, container: &str) -> Result<(), EngineError>;
+    async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError>;
+    async fn remove(&self, container: &str) -> Result<(), EngineError>;
+    /// Removes the node's own network, if it carries the owner's labels.
+    async fn remove_network(&self, owner: &Owner) -> Result<(), EngineError>;
+    /// Something about a container changed; ends when the engine goes away.
+    fn events(&self, owner: &Owner) -> BoxStream<'static, ()>;
+}

@@ -1,0 +1,266 @@
+//! Docker by its API.
+//!
+//! ```text
+//! observe   labels -> list of ids -> inspect one by one -> Container
+//! create    ContainerPlan -> Docker's own body
+//! network   the node's own bridge network
+//! refusal   Docker's words -> will waiting mend it?
+//! ```
+
+mod create;
+mod network;
+mod observe;
+mod refusal;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker as Client;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use knit_agent_core::container::{
+    ContainerPlan, LABEL_CLUSTER, LABEL_NODE, NetworkPlan, owner_labels,
+};
+use knit_agent_core::{Container, Owner};
+
+use super::{Engine, EngineError, EngineInfo};
+
+/// Longest wait for one answer; more than a stop's grace.
+const ANSWER_MAX_SECS: u64 = 120;
+/// What makes a container be looked at again; health checks make many events of other names.
+const EVENTS: [&str; 8] = ["create", "start", "die", "stop", "kill", "destroy", "pause", "unpause"];
+
+/// Docker behind a Unix socket. The connection is made anew after Docker went away.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    socket: String,
+}
+
+impl Docker {
+    /// `unix:///var/run/docker.sock`, or a path.
+    pub fn new(socket: &str) -> Self {
+        Self { socket: socket.trim_start_matches("unix://").to_owned() }
+    }
+
+    pub(super) fn client(&self) -> Result<Client, EngineError> {
+        // Cheap: a client is a connection pool that is not connected yet.
+        Client::connect_with_unix(&self.socket, ANSWER_MAX_SECS, bollard::API_DEFAULT_VERSION)
+            .map_err(|error| self.refusal(error))
+    }
+
+    pub(super) fn refusal(&self, error: bollard::errors::Error) -> EngineError {
+        refusal::explain(&self.socket, error)
+    }
+}
+
+fn label_filter(owner: &Owner) -> HashMap<String, Vec<String>> {
+    let labels = owner_labels(owner).into_iter().map(|(key, value)| format!("{key}={value}"));
+    HashMap::from([("label".to_owned(), labels.collect())])
+}
+
+/// A thing that is there already, or gone already, is as good.
+fn unless(
+    status: u16,
+    result: Result<(), bollard::errors::Error>,
+) -> Result<(), bollard::errors::Error> {
+    match result {
+        Err(bollard::errors::Error::DockerResponseServerError { status_code, .. })
+            if status_code == status =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+#[async_trait]
+impl Engine for Docker {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        let client = self.client()?;
+        let version = client.version().await.map_err(|error| self.refusal(error))?;
+        let info = client.info().await.map_err(|error| self.refusal(error))?;
+        Ok(EngineInfo {
+            version: version.version.unwrap_or_default(),
+            arch: version.arch.unwrap_or_default(),
+            kernel: version.kernel_version.unwrap_or_default(),
+            cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(0),
+            memory: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+        })
+    }
+
+    async fn list(&self, owner: &Owner) -> Result<Vec<Container>, EngineError> {
+        let client = self.client()?;
+        let options =
+            ListContainersOptionsBuilder::new().all(true).filters(&label_filter(owner)).build();
+        let found =
+            client.list_containers(Some(options)).await.map_err(|error| self.refusal(error))?;
+        let mut containers = Vec::new();
+        for id in found.into_iter().filter_map(|summary| summary.id) {
+            match client.inspect_container(&id, None).await {
+                Ok(inspected) => containers.extend(observe::container(inspected)),
+                Err(error) => match self.refusal(error) {
+                    unreachable @ EngineError::Unreachable { .. } => return Err(unreachable),
+                    // It may have been removed between the two calls.
+                    EngineError::Refused { words, .. } => {
+                        tracing::debug!(
+                            container = id,
+                            words,
+                            "a container could not be looked at"
+                        );
+                    }
+                },
+            }
+        }
+        Ok(containers)
+    }
+
+    async fn bridges(&self) -> Result<BTreeSet<String>, EngineError> {
+        let networks =
+            self.client()?.list_networks(None).await.map_err(|error| self.refusal(error))?;
+        Ok(networks.iter().filter_map(network::bridge).collect())
+    }
+
+    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+        match self.client()?.inspect_image(image).await {
+            Ok(_) => Ok(true),
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => {
+                Ok(false)
+            }
+            Err(error) => Err(self.refusal(error)),
+        }
+    }
+
+    async fn pull(&self, image: &str) -> Result<(), EngineError> {
+        let client = self.client()?;
+        let (name, tag) = split_image(image);
+        let mut options = CreateImageOptionsBuilder::new().from_image(name);
+        if let Some(tag) = tag {
+            options = options.tag(tag);
+        }
+        let mut progress = client.create_image(Some(options.build()), None, None);
+        while let Some(step) = progress.next().await {
+            // Errors come inside the stream, after a friendly 200.
+            step.map_err(|error| self.refusal(error))?;
+        }
+        Ok(())
+    }
+
+    async fn ensure_network(&self, plan: &NetworkPlan) -> Result<(), EngineError> {
+        network::ensure(self, plan).await
+    }
+
+    async fn create(&self, plan: &ContainerPlan) -> Result<(), EngineError> {
+        let client = self.client()?;
+        for name in plan.networks.iter().filter(|name| *name != "host" && *name != "bridge") {
+            network::must_exist(self, &client, name).await?;
+        }
+        let options = CreateContainerOptionsBuilder::new().name(&plan.name).build();
+        let created = client.create_container(Some(options), create::body(plan)).await;
+        match created {
+            Ok(_) => {}
+            Err(bollard::errors::Error::DockerResponseServerError {
+                status_code: 409,
+                message,
+            }) => {
+                return create::taken(self, &client, plan, message).await;
+            }
+            Err(error) => return Err(self.refusal(error)),
+        }
+        for name in plan.networks.iter().skip(1) {
+            let request = create::connect_request(plan);
+            client.connect_network(name, request).await.map_err(|error| self.refusal(error))?;
+        }
+        Ok(())
+    }
+
+    async fn start(&self, container: &str) -> Result<(), EngineError> {
+        self.client()?.start_container(container, None).await.map_err(|error| self.refusal(error))
+    }
+
+    async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        let stopped = self.client()?.stop_container(container, Some(options)).await;
+        unless(404, stopped).map_err(|error| self.refusal(error))
+    }
+
+    async fn remove(&self, container: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let removed = self.client()?.remove_container(container, Some(options)).await;
+        // 409: another removal is on its way.
+        unless(409, unless(404, removed)).map_err(|error| self.refusal(error))
+    }
+
+    async fn remove_network(&self, owner: &Owner) -> Result<(), EngineError> {
+        network::remove(self, owner).await
+    }
+
+    fn events(&self, owner: &Owner) -> BoxStream<'static, ()> {
+        let Ok(client) = self.client() else { return stream::empty().boxed() };
+        let mut filters = label_filter(owner);
+        filters.insert("type".to_owned(), vec!["container".to_owned()]);
+        filters.insert("event".to_owned(), EVENTS.map(str::to_owned).to_vec());
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let events = client.events(Some(options));
+        // Held by the stream: the connection lives as long as somebody listens.
+        let events = events.map(move |event| {
+            let _connection = &client;
+            event
+        });
+        events.take_while(|event| std::future::ready(event.is_ok())).map(|_| ()).boxed()
+    }
+}
+
+/// Name and tag for a pull; a digest stays with the name.
+fn split_image(image: &str) -> (&str, Option<&str>) {
+    if image.contains('@') {
+        return (image, None);
+    }
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (image, Some("latest")),
+    }
+}
+
+/// Whether a network carries the owner's labels.
+fn is_owned(labels: Option<&HashMap<String, String>>, owner: &Owner) -> bool {
+    let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
+    label(LABEL_CLUSTER) == Some(owner.cluster.as_str())
+        && label(LABEL_NODE) == Some(owner.node.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_a_tag_is_pulled_as_latest_and_not_in_all_its_tags() {
+        for (image, expected) in [
+            ("nginx", ("nginx", Some("latest"))),
+            ("nginx:alpine", ("nginx", Some("alpine"))),
+            ("r.example:5000/app", ("r.example:5000/app", Some("latest"))),
+            ("r.example:5000/app:1", ("r.example:5000/app", Some("1"))),
+            ("app@sha256:00", ("app@sha256:00", None)),
+        ] {
+            assert_eq!(split_image(image), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_docker_is_said_with_its_socket() {
+        let docker = Docker::new("unix:///nonexistent/docker.sock");
+        let error = docker.info().await.unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/docker.sock"), "{error}");
+        assert!(matches!(error, EngineError::Unreachable { .. }));
+        let owner = knit_agent_core::Owner {
+            cluster: knit_rpc::id::ClusterId::from_bytes([1; 16]),
+            node: knit_rpc::id::NodeId::from_bytes([1; 16]),
+        };
+        assert_eq!(docker.events(&owner).count().await, 0);
+    }
+}

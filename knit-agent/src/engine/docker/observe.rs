@@ -1,0 +1,72 @@
+//! What Docker shows of a container, as the agent's core looks at it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerState as Shown, ContainerStateStatusEnum,
+};
+use knit_agent_core::{Container, ContainerState};
+use knit_rpc::Timestamp;
+
+/// None when Docker shows no id or state, which then is no container to speak of.
+pub(super) fn container(inspected: ContainerInspectResponse) -> Option<Container> {
+    let state = inspected.state?;
+    let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
+    let networks = inspected.network_settings.and_then(|settings| settings.networks);
+    let addresses: BTreeMap<String, Ipv4Addr> = networks
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(name, endpoint)| Some((name, endpoint.ip_address?.parse().ok()?)))
+        .collect();
+    Some(Container {
+        id: inspected.id?,
+        name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        labels: labels.into_iter().collect(),
+        state: kind(&state)?,
+        addresses,
+        image_id: inspected.image,
+        started_at: moment(state.started_at.as_deref()),
+        finished_at: moment(state.finished_at.as_deref()),
+        exit_code: state.exit_code,
+        error: state.error.unwrap_or_default(),
+    })
+}
+
+fn kind(state: &Shown) -> Option<ContainerState> {
+    Some(match state.status? {
+        ContainerStateStatusEnum::CREATED => ContainerState::Created,
+        ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::RESTARTING => {
+            ContainerState::Running
+        }
+        ContainerStateStatusEnum::PAUSED => ContainerState::Paused,
+        ContainerStateStatusEnum::EXITED => ContainerState::Exited,
+        ContainerStateStatusEnum::REMOVING | ContainerStateStatusEnum::STOPPING => {
+            ContainerState::Removing
+        }
+        ContainerStateStatusEnum::DEAD => ContainerState::Dead,
+        ContainerStateStatusEnum::EMPTY => return None,
+    })
+}
+
+/// Docker writes the year 1 for "never".
+fn moment(text: Option<&str>) -> Option<Timestamp> {
+    let at: jiff::Timestamp = text?.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok().filter(|at| *at > 0).map(Timestamp::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_moments_are_read() {
+        assert_eq!(
+            moment(Some("2026-11-20T12:00:00.123456789Z")),
+            Some(Timestamp::from_millis(1_795_176_000_123))
+        );
+        assert_eq!(moment(Some("0001-01-01T00:00:00Z")), None);
+        assert_eq!(moment(Some("")), None);
+        assert_eq!(moment(None), None);
+    }
+}

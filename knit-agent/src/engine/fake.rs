@@ -1,0 +1,209 @@
+//! An engine in memory that fails on command.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use knit_agent_core::container::{BRIDGE, ContainerPlan, NETWORK, NetworkPlan, owner_labels};
+use knit_agent_core::{Container, ContainerState, Owner};
+use knit_rpc::Timestamp;
+use tokio::sync::Notify;
+
+use super::{Engine, EngineError, EngineInfo};
+
+/// What can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    Info,
+    List,
+    Pull,
+    Create,
+    Start,
+    Stop,
+    Remove,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    containers: BTreeMap<String, Container>,
+    images: BTreeSet<String>,
+    network: Option<NetworkPlan>,
+    failing: BTreeMap<Call, EngineError>,
+    calls: Vec<(Call, String)>,
+    next: u8,
+}
+
+/// Clones share the containers: an agent that was killed and one that comes after it.
+#[derive(Debug, Clone, Default)]
+pub struct FakeEngine {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+}
+
+impl FakeEngine {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a call fail until `None` is given.
+    pub fn fail(&self, call: Call, error: Option<EngineError>) {
+        let mut state = self.lock();
+        match error {
+            Some(error) => state.failing.insert(call, error),
+            None => state.failing.remove(&call),
+        };
+    }
+
+    pub fn add_image(&self, image: &str) {
+        self.lock().images.insert(image.to_owned());
+    }
+
+    pub fn containers(&self) -> Vec<Container> {
+        self.lock().containers.values().cloned().collect()
+    }
+
+    pub fn insert(&self, container: Container) {
+        self.lock().containers.insert(container.id.clone(), container);
+        self.changed.notify_waiters();
+    }
+
+    /// What was asked, in order, with the container's or image's name.
+    pub fn calls(&self) -> Vec<(Call, String)> {
+        self.lock().calls.clone()
+    }
+
+    /// Ends a container's process.
+    pub fn exit(&self, name: &str, code: i64, now: Timestamp) {
+        if let Some(container) = find(&mut self.lock(), name) {
+            container.state = ContainerState::Exited;
+            container.exit_code = Some(code);
+            container.finished_at = Some(now);
+            container.addresses.clear();
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn called(&self, call: Call, what: &str) -> Result<MutexGuard<'_, State>, EngineError> {
+        let mut state = self.lock();
+        state.calls.push((call, what.to_owned()));
+        match state.failing.get(&call) {
+            Some(error) => Err(error.clone()),
+            None => Ok(state),
+        }
+    }
+}
+
+fn find<'a>(state: &'a mut State, name: &str) -> Option<&'a mut Container> {
+    state.containers.values_mut().find(|container| container.id == name || container.name == name)
+}
+
+fn missing(what: &str) -> EngineError {
+    EngineError::Refused { words: format!("No such container: {what}"), permanent: false }
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        drop(self.called(Call::Info, "")?);
+        Ok(EngineInfo { version: "fake".to_owned(), cpus: 2, ..EngineInfo::default() })
+    }
+
+    async fn list(&self, owner: &Owner) -> Result<Vec<Container>, EngineError> {
+        let state = self.called(Call::List, "")?;
+        let labels = owner_labels(owner);
+        let is_owned = |container: &&Container| {
+            labels.iter().all(|(key, value)| container.labels.get(key) == Some(value))
+        };
+        Ok(state.containers.values().filter(is_owned).cloned().collect())
+    }
+
+    async fn bridges(&self) -> Result<BTreeSet<String>, EngineError> {
+        Ok(BTreeSet::from([BRIDGE.to_owned()]))
+    }
+
+    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+        Ok(self.lock().images.contains(image))
+    }
+
+    async fn pull(&self, image: &str) -> Result<(), EngineError> {
+        self.called(Call::Pull, image)?.images.insert(image.to_owned());
+        Ok(())
+    }
+
+    async fn ensure_network(&self, plan: &NetworkPlan) -> Result<(), EngineError> {
+        self.lock().network = Some(plan.clone());
+        Ok(())
+    }
+
+    async fn create(&self, plan: &ContainerPlan) -> Result<(), EngineError> {
+        let mut state = self.called(Call::Create, &plan.name)?;
+        if find(&mut state, &plan.name).is_some() {
+            return Ok(());
+        }
+        state.next += 1;
+        let id = format!("{:064x}", state.next);
+        let container = Container {
+            id: id.clone(),
+            name: plan.name.clone(),
+            labels: plan.labels.clone(),
+            state: ContainerState::Created,
+            addresses: BTreeMap::new(),
+            image_id: Some(format!("sha256:{}", plan.image)),
+            started_at: None,
+            finished_at: None,
+            exit_code: None,
+            error: String::new(),
+        };
+        state.containers.insert(id, container);
+        Ok(())
+    }
+
+    async fn start(&self, container: &str) -> Result<(), EngineError> {
+        let mut state = self.called(Call::Start, container)?;
+        state.next += 1;
+        let address = Ipv4Addr::new(10, 208, 0, state.next);
+        let found = find(&mut state, container).ok_or_else(|| missing(container))?;
+        found.state = ContainerState::Running;
+        found.started_at = Some(knit_runtime::clock::now());
+        found.addresses.insert(NETWORK.to_owned(), address);
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn stop(&self, container: &str, _grace: Duration) -> Result<(), EngineError> {
+        let mut state = self.called(Call::Stop, container)?;
+        if let Some(found) = find(&mut state, container) {
+            found.state = ContainerState::Exited;
+            found.addresses.clear();
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, container: &str) -> Result<(), EngineError> {
+        let mut state = self.called(Call::Remove, container)?;
+        state.containers.retain(|_, found| found.id != container && found.name != container);
+        Ok(())
+    }
+
+    async fn remove_network(&self, _owner: &Owner) -> Result<(), EngineError> {
+        self.lock().network = None;
+        Ok(())
+    }
+
+    fn events(&self, _owner: &Owner) -> BoxStream<'static, ()> {
+        stream::unfold(Arc::clone(&self.changed), |changed| async move {
+            changed.notified().await;
+            Some(((), changed))
+        })
+        .boxed()
+    }
+}

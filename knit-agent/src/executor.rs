@@ -1,0 +1,197 @@
+//! Does what was decided: actions of one instance in order, instances side by side.
+//!
+//! Invariant: nothing here decides. A job that was overtaken by a newer assignment is dropped
+//! where it stands; what it left behind is found by its labels.
+
+use std::sync::Arc;
+
+use knit_agent_core::container;
+use knit_agent_core::observed::Step;
+use knit_agent_core::template::NodeContext;
+use knit_agent_core::{Action, Owner, Wanted};
+use knit_rpc::id::InstanceId;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::engine::{Engine, EngineError, STOP_GRACE};
+use crate::files::Files;
+use crate::last_assignment::Assignment;
+
+/// Instances that something is done for at once, at most.
+const JOBS_MAX: usize = 8;
+/// Pulls at once, at most; one that hangs keeps nothing else waiting.
+const PULLS_MAX: usize = 4;
+/// Reports that wait for the loop.
+pub const REPORTS_MAX: usize = 256;
+
+/// What is to be done for one instance.
+#[derive(Debug)]
+pub struct Job {
+    pub instance: InstanceId,
+    /// None when it is to go.
+    pub wanted: Option<Wanted>,
+    pub owner: Owner,
+    pub node: NodeContext,
+    pub actions: Vec<Action>,
+}
+
+/// How a job goes.
+#[derive(Debug)]
+pub enum Report {
+    Step(InstanceId, Step),
+    Done { instance: InstanceId, failure: Option<Failure>, restarted: bool },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub message: String,
+    pub permanent: bool,
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self { permanent: error.is_permanent(), message: error.to_string() }
+    }
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Executor {
+    engine: Arc<dyn Engine>,
+    files: Files,
+    jobs: Arc<Semaphore>,
+    pulls: Arc<Semaphore>,
+    reports: mpsc::Sender<Report>,
+    assignment: watch::Receiver<Option<Assignment>>,
+    tasks: TaskTracker,
+}
+
+impl Executor {
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        files: Files,
+        reports: mpsc::Sender<Report>,
+        assignment: watch::Receiver<Option<Assignment>>,
+    ) -> Self {
+        Self {
+            engine,
+            files,
+            jobs: Arc::new(Semaphore::new(JOBS_MAX)),
+            pulls: Arc::new(Semaphore::new(PULLS_MAX)),
+            reports,
+            assignment,
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Starts a job and returns at once.
+    pub fn start(&self, job: Job) {
+        let executor = self.clone();
+        self.tasks.spawn(async move { executor.run(job).await });
+    }
+
+    async fn run(&self, job: Job) {
+        let instance = job.instance.clone();
+        let result = if job.wanted.is_some() {
+            tokio::select! {
+                result = self.run_all(&job) => result,
+                () = self.unwanted(&instance) => Ok(()),
+            }
+        } else {
+            self.run_all(&job).await
+        };
+        let restarted = result.is_ok()
+            && job.actions.iter().any(|action| matches!(action, Action::Start { again: true, .. }));
+        let failure = result.err();
+        // The loop is gone only when the agent stops.
+        let _ = self.reports.send(Report::Done { instance, failure, restarted }).await;
+    }
+
+    /// Returns once no assignment wants the instance any more.
+    async fn unwanted(&self, instance: &InstanceId) {
+        let mut assignment = self.assignment.clone();
+        let gone = assignment
+            .wait_for(|held| {
+                held.as_ref().is_some_and(|held| !held.desired.instances.contains_key(instance))
+            })
+            .await
+            .is_ok();
+        if !gone {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn run_all(&self, job: &Job) -> Result<(), Failure> {
+        for action in &job.actions {
+            self.run_one(action, job).await?;
+        }
+        Ok(())
+    }
+
+    async fn run_one(&self, action: &Action, job: &Job) -> Result<(), Failure> {
+        if let Action::Pull { instance, image } = action {
+            return self.pull(instance, image).await;
+        }
+        let Ok(_permit) = self.jobs.acquire().await else { return Ok(()) };
+        let id = &job.instance;
+        match (action, &job.wanted) {
+            (Action::WriteFiles { .. }, Some(wanted)) => {
+                self.step(id, Step::Starting).await;
+                self.files
+                    .write(&job.node, wanted)
+                    .map_err(|error| Failure { permanent: true, message: sentence(&error) })?;
+            }
+            (Action::Create { .. }, Some(wanted)) => {
+                self.step(id, Step::Starting).await;
+                let plan = container::plan(&job.owner, wanted, &self.files.directory(id));
+                self.engine.create(&plan).await?;
+                tracing::info!(instance.id = %id, image = plan.image, container = plan.name, "created");
+            }
+            (Action::Start { container, .. }, _) => {
+                self.step(id, Step::Starting).await;
+                self.engine.start(container).await?;
+                tracing::info!(instance.id = %id, container, "started");
+            }
+            (Action::Stop { container, .. }, _) => {
+                self.engine.stop(container, STOP_GRACE).await?;
+                tracing::info!(instance.id = %id, container, "stopped");
+            }
+            (Action::Remove { container, .. }, _) => {
+                self.engine.remove(container).await?;
+                tracing::info!(instance.id = %id, container, "removed");
+            }
+            (Action::RemoveFiles { .. }, _) => self
+                .files
+                .remove(id)
+                .map_err(|error| Failure { permanent: false, message: sentence(&error) })?,
+            (Action::WriteFiles { .. } | Action::Create { .. }, None)
+            | (Action::Pull { .. } | Action::Publish(_) | Action::Fail { .. }, _) => {}
+        }
+        Ok(())
+    }
+
+    async fn pull(&self, instance: &InstanceId, image: &str) -> Result<(), Failure> {
+        let Ok(_permit) = self.pulls.acquire().await else { return Ok(()) };
+        self.step(instance, Step::Pulling).await;
+        tracing::info!(instance.id = %instance, image, "pulling");
+        self.engine.pull(image).await.map_err(|error| Failure {
+            permanent: error.is_permanent(),
+            message: format!("image {image} cannot be pulled: {error}"),
+        })
+    }
+
+    async fn step(&self, instance: &InstanceId, step: Step) {
+        let _ = self.reports.send(Report::Step(instance.clone(), step)).await;
+    }
+}
+
+/// The error with its causes, for people who see no log.
+pub fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

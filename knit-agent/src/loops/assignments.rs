@@ -1,0 +1,118 @@
+//! Takes assignments in: from the wire, or the newest stored one after each (re)connect.
+//!
+//! Invariant: an assignment is acted on only after its signature, cluster, node and generation
+//! were found good and it is on disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use knit_link::bus::{Bus, BusState, Message};
+use knit_rpc::message::ReportIn;
+use knit_rpc::subject;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::sleep;
+
+use super::{anywhere_in, jittered};
+use crate::executor::sentence;
+use crate::last_assignment;
+use crate::shared::Shared;
+
+/// Answers to a broadcast are spread over this time.
+const BROADCAST_SPREAD: Duration = Duration::from_secs(5);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// A stored assignment is looked for this often even when nothing was missed.
+const LAST_EVERY: Duration = Duration::from_secs(30);
+
+pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
+    let node = shared.identity.node.clone();
+    let (own, broadcast) = loop {
+        let own = bus.subscribe(&subject::tasks(&node)).await;
+        let broadcast = bus.subscribe(subject::BROADCAST).await;
+        match (own, broadcast) {
+            (Ok(own), Ok(broadcast)) => break (own, broadcast),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(cause = sentence(&error), "cannot listen for assignments");
+                sleep(LAST_RETRY).await;
+            }
+        }
+    };
+    tokio::join!(
+        take_messages(&shared, own),
+        take_broadcasts(&shared, broadcast),
+        read_stored(&shared, &*bus),
+    );
+}
+
+async fn take_messages(shared: &Shared, mut messages: Receiver<Message>) {
+    while let Some(message) = messages.recv().await {
+        take(shared, &message.payload);
+    }
+}
+
+async fn take_broadcasts(shared: &Shared, mut messages: Receiver<Message>) {
+    while let Some(message) = messages.recv().await {
+        let Ok(asked) = serde_json::from_slice::<ReportIn>(&message.payload) else { continue };
+        let own = shared.registration.borrow().as_ref().map(|known| known.cluster.clone());
+        if own.as_ref() == Some(&asked.cluster) {
+            sleep(anywhere_in(BROADCAST_SPREAD)).await;
+            shared.ask_report(asked.held);
+        }
+    }
+}
+
+/// Reads the newest stored assignment after each connect: what was sent while nobody listened.
+async fn read_stored(shared: &Shared, bus: &dyn Bus) {
+    let subject = subject::tasks(&shared.identity.node);
+    let mut state = bus.state();
+    loop {
+        if state.wait_for(|state| *state == BusState::Connected).await.is_err() {
+            return;
+        }
+        match bus.last(&subject).await {
+            Ok(stored) => {
+                if let Some(message) = stored {
+                    take(shared, &message);
+                }
+                tokio::select! {
+                    changed = state.changed() => if changed.is_err() { return },
+                    () = sleep(jittered(LAST_EVERY)) => {}
+                }
+            }
+            Err(error) => {
+                tracing::debug!(cause = sentence(&error), "the stored assignment was not read");
+                sleep(LAST_RETRY).await;
+            }
+        }
+    }
+}
+
+fn take(shared: &Shared, message: &[u8]) {
+    let Some(registration) = shared.registration.borrow().clone() else { return };
+    let opened = last_assignment::open(
+        message,
+        &registration.server_key,
+        &registration.cluster,
+        &shared.identity.node,
+    );
+    let assignment = match opened {
+        Ok(assignment) => assignment,
+        Err(error) => {
+            tracing::warn!(cause = sentence(&error), "refused an assignment");
+            return;
+        }
+    };
+    let known = shared.assignment.borrow().as_ref().map(|held| held.generation);
+    if known.is_some_and(|known| known >= assignment.generation) {
+        return;
+    }
+    if let Err(error) = last_assignment::store(&shared.config.state_dir, message) {
+        tracing::error!(cause = sentence(&error), "refused an assignment that cannot be kept");
+        return;
+    }
+    tracing::info!(
+        generation = %assignment.generation,
+        instances = assignment.desired.instances.len(),
+        "new assignment"
+    );
+    shared.assignment.send_replace(Some(assignment));
+}

@@ -1,0 +1,77 @@
+//! Which peers of the mesh this node does not hear: the server's second opinion on who is gone.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use knit_link::mesh::{MeshClient, find_socket};
+use knit_rpc::Timestamp;
+use knit_rpc::jsonrpc::PeerInfo;
+use tokio::time::sleep;
+
+use super::jittered;
+use crate::shared::Shared;
+
+const EVERY: Duration = Duration::from_secs(5);
+/// Peers on the LAN announce themselves every 5 s.
+const LAN_SILENCE_MAX: Duration = Duration::from_secs(16);
+/// Others are heard by handshakes, two minutes apart.
+const SILENCE_MAX: Duration = Duration::from_mins(3);
+
+pub async fn run(shared: Arc<Shared>, socket: Option<PathBuf>) {
+    let mut mesh = shared.mesh.subscribe();
+    if mesh.wait_for(Option::is_some).await.is_err() {
+        return;
+    }
+    let client = MeshClient::new(find_socket(socket.as_deref()));
+    loop {
+        if let Ok(peers) = client.peers().await {
+            let unheard = unheard(&peers, knit_runtime::clock::now());
+            shared.unheard.send_if_modified(|known| {
+                let changed = *known != unheard;
+                *known = unheard;
+                changed
+            });
+        }
+        sleep(jittered(EVERY)).await;
+    }
+}
+
+fn unheard(peers: &[PeerInfo], now: Timestamp) -> BTreeSet<String> {
+    let is_silent = |peer: &&PeerInfo| {
+        let on_lan = peer.discovered_via.iter().any(|how| how == "lan");
+        let limit = if on_lan { LAN_SILENCE_MAX } else { SILENCE_MAX };
+        let heard = peer.last_seen.parse::<jiff::Timestamp>().ok();
+        let heard = heard.and_then(|at| u64::try_from(at.as_millisecond()).ok());
+        heard.is_some_and(|at| now.since(Timestamp::from_millis(at)) > limit)
+    };
+    peers.iter().filter(is_silent).map(|peer| peer.pubkey.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_judged_by_how_a_peer_is_heard() {
+        let peer = |key: &str, via: &str, last_seen: &str| PeerInfo {
+            pubkey: key.to_owned(),
+            discovered_via: vec![via.to_owned()],
+            last_seen: last_seen.to_owned(),
+            ..PeerInfo::default()
+        };
+        let peers = [
+            peer("lan-fresh", "lan", "2026-11-20T12:00:50Z"),
+            peer("lan-silent", "lan", "2026-11-20T12:00:30Z"),
+            peer("dht-fresh", "dht", "2026-11-20T13:59:00+02:00"),
+            peer("dht-silent", "dht", "2026-11-20T11:57:00Z"),
+            peer("rubbish", "lan", "yesterday"),
+            peer("future", "lan", "2027-11-20T12:00:50Z"),
+        ];
+        let now: jiff::Timestamp = "2026-11-20T12:01:00Z".parse().unwrap();
+        let now = Timestamp::from_millis(now.as_millisecond().try_into().unwrap());
+        let found: Vec<String> = unheard(&peers, now).into_iter().collect();
+        assert_eq!(found, ["dht-silent", "lan-silent"]);
+    }
+}

@@ -1,0 +1,135 @@
+//! Reads everything that a decision looks at.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use knit_agent_core::container::{self, LABEL_INSTANCE};
+use knit_agent_core::observed::Listener;
+use knit_agent_core::{Desired, Observed, Owner};
+use knit_rpc::id::InstanceId;
+use knit_rpc::spec::Protocol;
+use tokio::time::timeout;
+
+use super::Reconciler;
+use crate::engine::EngineError;
+use crate::host::{self, listeners};
+
+/// A Docker that takes longer to list its containers does not work.
+const READ_MAX: Duration = Duration::from_secs(15);
+const INFO_EVERY: Duration = Duration::from_mins(1);
+
+impl Reconciler {
+    /// Reads Docker in full; on failure what was known before stays known.
+    pub(super) async fn read(&mut self, owner: &Owner) {
+        self.read_at = Some(Instant::now());
+        self.troubles.engine = match self.read_engine(owner).await {
+            Ok(()) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if self.troubles.engine.is_some() {
+            return;
+        }
+        let subnet = self.shared.registration.borrow().as_ref().map(|known| known.subnet);
+        if let Some(subnet) = subnet {
+            let plan = container::network_plan(owner, subnet);
+            let made = within(READ_MAX, self.engine.ensure_network(&plan)).await;
+            self.troubles.network = made.err().map(|error| {
+                format!("the network \"{}\" cannot be made: {error}", container::NETWORK)
+            });
+        }
+    }
+
+    async fn read_engine(&mut self, owner: &Owner) -> Result<(), EngineError> {
+        let due = self.asked_info_at.is_none_or(|at| at.elapsed() >= INFO_EVERY);
+        if due || self.troubles.engine.is_some() {
+            self.info = Some(within(READ_MAX, self.engine.info()).await?);
+            self.asked_info_at = Some(Instant::now());
+        }
+        self.containers = Some(within(READ_MAX, self.engine.list(owner)).await?);
+        self.bridges = within(READ_MAX, self.engine.bridges()).await?;
+        Ok(())
+    }
+
+    /// None before Docker was read for the first time.
+    pub(super) async fn observe(
+        &self,
+        owner: &Owner,
+        desired: Option<&Desired>,
+    ) -> Option<Observed> {
+        let containers = self.containers.clone()?;
+        let missing = missing(owner, desired, &containers);
+        let images = if self.troubles.engine.is_none() {
+            self.images(desired, &missing).await
+        } else {
+            BTreeSet::new()
+        };
+        Some(Observed {
+            images,
+            listeners: ports_listened_on(desired, &missing),
+            containers,
+            files: self.files.list(),
+            published: self.published.clone(),
+            interfaces: host::addresses(&host::interfaces()),
+            memory: self.memory.clone(),
+        })
+    }
+
+    async fn images(
+        &self,
+        desired: Option<&Desired>,
+        missing: &BTreeSet<InstanceId>,
+    ) -> BTreeSet<String> {
+        let wanted = desired.into_iter().flat_map(|desired| &desired.instances);
+        let names: BTreeSet<String> = wanted
+            .filter(|(id, _)| missing.contains(id))
+            .map(|(_, wanted)| container::image(&wanted.spec))
+            .collect();
+        let mut present = BTreeSet::new();
+        for name in names {
+            if within(READ_MAX, self.engine.has_image(&name)).await.unwrap_or(false) {
+                present.insert(name);
+            }
+        }
+        present
+    }
+}
+
+/// Wanted instances whose container is not up: only for these it matters what is in their way.
+fn missing(
+    owner: &Owner,
+    desired: Option<&Desired>,
+    containers: &[knit_agent_core::Container],
+) -> BTreeSet<InstanceId> {
+    let up: BTreeSet<&str> = containers
+        .iter()
+        .filter(|container| {
+            container.state.is_up() && container::Identity::of(container, owner).is_some()
+        })
+        .filter_map(|container| container.labels.get(LABEL_INSTANCE).map(String::as_str))
+        .collect();
+    let wanted = desired.into_iter().flat_map(|desired| desired.instances.keys());
+    wanted.filter(|id| !up.contains(id.as_str())).cloned().collect()
+}
+
+fn ports_listened_on(desired: Option<&Desired>, missing: &BTreeSet<InstanceId>) -> Vec<Listener> {
+    let wanted = desired.into_iter().flat_map(|desired| &desired.instances);
+    let ports: BTreeSet<(Protocol, u16)> = wanted
+        .filter(|(id, _)| missing.contains(id))
+        .flat_map(|(_, wanted)| &wanted.spec.ports)
+        .map(|port| (port.protocol, port.host_port))
+        .collect();
+    if ports.is_empty() { Vec::new() } else { listeners::on(&ports) }
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(EngineError::Unreachable {
+            socket: "its socket".to_owned(),
+            problem: format!("no answer within {} s", limit.as_secs()),
+        })
+    })
+}

@@ -1,0 +1,50 @@
+//! `knit-agent`: see `knit-agent --help`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use knit_agent::agent::{Agent, Parts};
+use knit_agent::cleanup;
+use knit_agent::config::{Cli, Command, Config};
+use knit_agent::engine::docker::Docker;
+use knit_agent::firewall::nftables::Nftables;
+use knit_agent::session::BusSource;
+use knit_runtime::terminal;
+
+fn main() -> ExitCode {
+    match start(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::eprintln(&format!("knit-agent: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<()> {
+    // Another provider was installed first at worst; this process needs one, not this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    knit_runtime::log::init(&cli.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no threads could be started")?;
+    match cli.command {
+        Command::Run(options) => runtime.block_on(run(options.resolve()?)),
+        Command::Cleanup(options) => runtime.block_on(cleanup::run(&options.resolve()?)),
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let shutdown = knit_runtime::signal::shutdown();
+    let engine = Arc::new(Docker::new(&config.docker_socket));
+    let firewall = Arc::new(Nftables::new());
+    let agent = Agent::start(config, Parts { engine, firewall, bus: BusSource::Nats, mesh: None })?;
+    knit_runtime::notify::ready();
+    shutdown.cancelled().await;
+    knit_runtime::notify::stopping();
+    agent.stop().await;
+    Ok(())
+}
