@@ -30,7 +30,7 @@ pub enum Command {
 
 /// As given on the command line or in the file; what neither says has a default.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Directory for the node's identity, its last assignment and the files of instances
     /// [default: /var/lib/knit-agent]
@@ -55,7 +55,7 @@ pub struct Options {
     /// Labels of this node.
     #[arg(skip)]
     pub labels: BTreeMap<String, String>,
-    /// Configuration file, with the same names as these flags
+    /// A TOML file with these options, dashes as underscores, and a table `labels`; flags win
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
