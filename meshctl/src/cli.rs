@@ -44,7 +44,7 @@ impl Command {
 /// Which mesh daemon is asked.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SocketArgs {
-    /// Socket of the mesh daemon [default: /var/run/wgmesh.sock, or $XDG_RUNTIME_DIR/wgmesh.sock]
+    /// Socket of the mesh daemon [default: `/var/run/wgmesh.sock`, or `$XDG_RUNTIME_DIR/wgmesh.sock`]
     #[arg(long, env = "WGMESH_SOCKET", value_name = "PATH")]
     pub(crate) mesh_socket: Option<PathBuf>,
 }
@@ -104,7 +104,7 @@ pub(crate) struct NodesArgs {
 /// or the environment, never from the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct JoinArgs {
-    /// File that holds the mesh secret [env: WGMESH_SECRET_FILE; the secret itself: WGMESH_SECRET]
+    /// File that holds the mesh secret [env: `WGMESH_SECRET_FILE`; the secret itself: `WGMESH_SECRET`]
     #[arg(long, value_name = "PATH")]
     pub(crate) secret_file: Option<PathBuf>,
 
@@ -120,7 +120,7 @@ pub(crate) struct JoinArgs {
     #[arg(long, value_name = "CIDR")]
     pub(crate) mesh_subnet: Option<Ipv4Net>,
 
-    /// Where the daemon's socket is made [default: $WGMESH_SOCKET or /var/run/wgmesh.sock]
+    /// Where the daemon's socket is made [default: `$WGMESH_SOCKET` or `/var/run/wgmesh.sock`]
     #[arg(long, value_name = "PATH")]
     pub(crate) socket_path: Option<PathBuf>,
 

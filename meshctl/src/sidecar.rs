@@ -39,7 +39,7 @@ use wg::{Links, Setup};
 
 /// Datagrams and queries that may wait for the actor.
 const QUEUE_MAX: usize = 1024;
-const SEEDS_RESOLVE_EVERY: Duration = Duration::from_secs(60);
+const SEEDS_RESOLVE_EVERY: Duration = Duration::from_mins(1);
 
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn run(args: JoinArgs) -> Result<()> {

@@ -81,8 +81,8 @@ pub struct PrivateKey(Zeroizing<[u8; 32]>);
 impl PrivateKey {
     /// Clamps 32 random bytes as `wg genkey` does.
     pub fn from_random(mut bytes: [u8; 32]) -> Self {
-        bytes[0] &= 248;
-        bytes[31] = (bytes[31] & 127) | 64;
+        bytes[0] &= 0xf8;
+        bytes[31] = (bytes[31] & 0x7f) | 0x40;
         Self(Zeroizing::new(bytes))
     }
 

@@ -68,7 +68,7 @@ pub struct Settings {
 /// The state of one node.
 pub struct Mesh {
     settings: Settings,
-    mesh_ip: Ipv4Addr,
+    ip: Ipv4Addr,
     moved_at: Option<u64>,
     /// Who contests our address although it should yield, since when.
     clash: Option<(PublicKey, u64)>,
@@ -96,7 +96,7 @@ impl Mesh {
         let derived = || settings.subnet.address(&settings.public_key, &settings.keys.secret, 0);
         let mesh_ip = kept_ip.filter(|ip| settings.subnet.contains(*ip)).unwrap_or_else(derived);
         let mut mesh = Self {
-            mesh_ip,
+            ip: mesh_ip,
             moved_at: None,
             clash: None,
             observed: None,
@@ -150,7 +150,7 @@ impl Mesh {
     }
 
     pub fn mesh_ip(&self) -> Ipv4Addr {
-        self.mesh_ip
+        self.ip
     }
 
     pub fn settings(&self) -> &Settings {
@@ -241,7 +241,7 @@ impl Mesh {
     }
 
     fn reconcile(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let desired = self.peers.desired(self.mesh_ip, &self.configured, now);
+        let desired = self.peers.desired(self.ip, &self.configured, now);
         // Removals first: an address moves from one peer to another without a moment of both.
         let gone = self.configured.keys().filter(|key| !desired.contains_key(*key));
         effects.extend(gone.map(|key| Effect::RemovePeer(*key)));
@@ -261,13 +261,13 @@ impl Mesh {
             .map(|nonce| self.settings.subnet.address(&self.settings.public_key, secret, nonce));
         let free = candidates
             .into_iter()
-            .find(|ip| *ip != self.mesh_ip && !self.peers.is_taken(IpAddr::V4(*ip)));
+            .find(|ip| *ip != self.ip && !self.peers.is_taken(IpAddr::V4(*ip)));
         let Some(to) = free else {
-            effects.push(Effect::Report(Report::NoFreeAddress { ip: self.mesh_ip }));
+            effects.push(Effect::Report(Report::NoFreeAddress { ip: self.ip }));
             return;
         };
-        effects.push(Effect::Report(Report::Moved { from: self.mesh_ip, to }));
-        self.mesh_ip = to;
+        effects.push(Effect::Report(Report::Moved { from: self.ip, to }));
+        self.ip = to;
         self.moved_at = Some(now.mono_ms);
         self.clash = None;
         effects.push(Effect::MoveAddress(to));

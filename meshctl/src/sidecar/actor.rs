@@ -325,3 +325,6 @@ fn warn_chain(error: &dyn std::error::Error) {
     }
     tracing::warn!("{text}");
 }
+
+#[cfg(test)]
+mod tests;

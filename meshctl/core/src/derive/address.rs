@@ -27,23 +27,23 @@ impl MeshSubnet {
         if net.prefix_len() > 30 { Err(BadSubnet(net)) } else { Ok(Self::Custom(net.trunc())) }
     }
 
-    pub fn net(&self) -> Ipv4Net {
+    pub fn net(self) -> Ipv4Net {
         match self {
-            Self::Derived([b0, _]) => Ipv4Net::new_assert(Ipv4Addr::new(10, *b0, 0, 0), 16),
-            Self::Custom(net) => *net,
+            Self::Derived([b0, _]) => Ipv4Net::new_assert(Ipv4Addr::new(10, b0, 0, 0), 16),
+            Self::Custom(net) => net,
         }
     }
 
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
+    pub fn contains(self, address: Ipv4Addr) -> bool {
         self.net().contains(&address)
     }
 
     /// The address of `key`; nonce 0 is the usual one, others follow a clash.
-    pub fn address(&self, key: &PublicKey, secret: &Secret, nonce: u32) -> Ipv4Addr {
+    pub fn address(self, key: &PublicKey, secret: &Secret, nonce: u32) -> Ipv4Addr {
         self.address_of_text(key.as_str(), secret, nonce)
     }
 
-    fn address_of_text(&self, key: &str, secret: &Secret, nonce: u32) -> Ipv4Addr {
+    fn address_of_text(self, key: &str, secret: &Secret, nonce: u32) -> Ipv4Addr {
         let digest = if nonce == 0 {
             Sha256::new().chain_update(key).chain_update(secret.bytes()).finalize()
         } else {
@@ -56,9 +56,9 @@ impl MeshSubnet {
                     255 => 254,
                     other => other,
                 };
-                Ipv4Addr::new(10, *b0, digest[0] ^ b1, last)
+                Ipv4Addr::new(10, b0, digest[0] ^ b1, last)
             }
-            Self::Derived([b0, _]) => derived_with_nonce(*b0, &digest),
+            Self::Derived([b0, _]) => derived_with_nonce(b0, &digest),
             Self::Custom(net) => {
                 let hosts = (1_u64 << (32 - net.prefix_len())) - 2;
                 let offset = u64::from_be_bytes(first_bytes(&digest)) % hosts + 1;

@@ -37,16 +37,15 @@ impl Mesh {
         };
         let seen = self.replay.check(opened.nonce, from, now);
         match (path, opened.kind, seen) {
-            (_, _, Seen::FromElsewhere) => {}
             (Path::Exchange, Some(Kind::Hello), Seen::AgainFromTheSame) => {
                 let reply = self.reply(from, now);
                 effects.push(reply);
             }
-            (_, _, Seen::AgainFromTheSame) => {}
+            (_, _, Seen::FromElsewhere | Seen::AgainFromTheSame)
+            | (Path::Exchange, None, Seen::First) => {}
             (Path::Exchange, Some(Kind::Goodbye), Seen::First) => {
                 self.goodbye(from, &opened, now, effects);
             }
-            (Path::Exchange, None, Seen::First) => {}
             (Path::Exchange, Some(kind), Seen::First) => {
                 self.message(Via::from(kind), from, &opened, now, effects);
                 if kind == Kind::Hello && !self.is_own(&opened) {
@@ -163,7 +162,7 @@ impl Mesh {
     /// Somebody claims our address. The smaller key keeps it; against one that does not yield
     /// (a Go daemon never does) patience ends.
     fn watch_for_clash(&mut self, heard: &Heard, now: Now, effects: &mut Vec<Effect>) {
-        if heard.mesh_ip != Some(IpAddr::V4(self.mesh_ip)) {
+        if heard.mesh_ip != Some(IpAddr::V4(self.ip)) {
             if self.clash.is_some_and(|(with, _)| with == heard.key) {
                 self.clash = None;
             }
@@ -175,7 +174,7 @@ impl Mesh {
             _ => {
                 self.clash = Some((heard.key, now.mono_ms));
                 if !must_yield {
-                    let (with, ip) = (heard.key, self.mesh_ip);
+                    let (with, ip) = (heard.key, self.ip);
                     effects.push(Effect::Report(Report::Clash { with, ip }));
                     self.announce_at = now.mono_ms;
                 }

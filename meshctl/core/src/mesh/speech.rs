@@ -46,7 +46,7 @@ impl Mesh {
             protocol: PROTOCOL,
             wg_pubkey: self.settings.public_key,
             hostname: self.settings.hostname.clone(),
-            mesh_ip: self.mesh_ip.to_string(),
+            mesh_ip: self.ip.to_string(),
             mesh_ipv6: None,
             wg_endpoint: self.observed.map_or(wildcard, |address| address.to_string()),
             introducer: false,

@@ -67,12 +67,11 @@ fn engine_of(link: &Link, choice: Choice) -> Result<Engine, WgError> {
 }
 
 async fn engine_by_probe(links: &Links, choice: Choice) -> Result<Engine, WgError> {
-    match choice {
-        Choice::Userspace => Ok(Engine::Userspace),
-        Choice::Auto if links.kernel_has_wireguard().await? => Ok(Engine::Kernel),
-        Choice::Auto => Ok(Engine::Userspace),
-        Choice::Kernel if links.kernel_has_wireguard().await? => Ok(Engine::Kernel),
-        Choice::Kernel => Err(WgError::NoKernelSupport),
+    let kernel_has_it = choice != Choice::Userspace && links.kernel_has_wireguard().await?;
+    match (choice, kernel_has_it) {
+        (Choice::Auto | Choice::Kernel, true) => Ok(Engine::Kernel),
+        (Choice::Kernel, false) => Err(WgError::NoKernelSupport),
+        (Choice::Auto, false) | (Choice::Userspace, _) => Ok(Engine::Userspace),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Network interfaces by rtnetlink: create, delete, address, probe.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
 use ipnet::Ipv4Net;
@@ -117,33 +117,29 @@ impl Links {
 }
 
 fn link_of(name: &str, message: &LinkMessage) -> Link {
-    let infos = message.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => Some(infos),
-        _ => None,
-    });
-    let kinds = infos.flatten().filter_map(|info| match info {
-        LinkInfo::Kind(InfoKind::Wireguard) => Some(LinkKind::WireGuard),
-        LinkInfo::Kind(InfoKind::Tun) => Some(LinkKind::Tun),
-        _ => None,
-    });
-    let kind = kinds.last().unwrap_or(LinkKind::Other);
+    let mut kind = LinkKind::Other;
+    for attribute in &message.attributes {
+        let LinkAttribute::LinkInfo(infos) = attribute else { continue };
+        if infos.contains(&LinkInfo::Kind(InfoKind::Wireguard)) {
+            kind = LinkKind::WireGuard;
+        } else if infos.contains(&LinkInfo::Kind(InfoKind::Tun)) {
+            kind = LinkKind::Tun;
+        }
+    }
     Link { name: name.to_owned(), index: message.header.index, kind }
 }
 
 fn net_of(message: &AddressMessage) -> Option<Ipv4Net> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
-        _ => None,
+    let local = message.attributes.iter().find_map(|attribute| {
+        let AddressAttribute::Local(IpAddr::V4(ip)) = attribute else { return None };
+        Some(*ip)
     });
-    let address: Ipv4Addr = local?;
-    Ipv4Net::new(address, message.header.prefix_len).ok()
+    Ipv4Net::new(local?, message.header.prefix_len).ok()
 }
 
 fn errno(error: &Error) -> Option<i32> {
-    match error {
-        Error::NetlinkError(message) => message.code.map(|code| -code.get()),
-        _ => None,
-    }
+    let Error::NetlinkError(message) = error else { return None };
+    message.code.map(|code| -code.get())
 }
 
 fn failed(error: &Error) -> WgError {

@@ -154,6 +154,10 @@ impl MeshClient {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else jsonrpsee reports is one fault"
+    )]
     fn explain(&self, method: &'static str, error: RpcError) -> MeshError {
         let path = self.path.to_path_buf();
         match error {
@@ -188,6 +192,7 @@ impl MeshWatch {
 }
 
 /// Digs the transport's own words out of jsonrpsee's wrapping.
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else jsonrpsee reports is one fault")]
 fn root_cause(error: RpcError) -> Box<dyn std::error::Error + Send + Sync> {
     match error {
         RpcError::RestartNeeded(inner) => match &*inner {
