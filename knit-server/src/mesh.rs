@@ -9,6 +9,7 @@ use knit_link::mesh::{MeshClient, MeshWatch};
 use knit_rpc::jsonrpc::MeshStatus;
 use knit_runtime::notify;
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrIn;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +77,7 @@ fn usable(status: &MeshStatus) -> Result<Ipv4Addr, String> {
         status.mesh_ip.parse().map_err(|_| "the sidecar has no mesh address yet".to_owned())?;
     let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| error.to_string())?;
     for interface in interfaces {
-        let found = interface.address.and_then(|found| found.as_sockaddr_in().map(|at| at.ip()));
+        let found = interface.address.and_then(|found| found.as_sockaddr_in().map(SockaddrIn::ip));
         if found != Some(address) {
             continue;
         }

@@ -192,7 +192,8 @@ async fn check(path: &Path, pool: &SqlitePool) -> Result<(), StoreError> {
 fn open_error(path: &Path, source: sqlx::Error) -> StoreError {
     const CORRUPT: &str = "11";
     const NOT_A_DATABASE: &str = "26";
-    let code = source.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    let code =
+        source.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
     let path = path.to_owned();
     if code == CORRUPT || code == NOT_A_DATABASE {
         StoreError::Damaged { path, source }

@@ -144,3 +144,110 @@ fn attempt_of(assigned: &AssignedInstance) -> u32 {
         .find(|attempt| derived(*attempt) == assigned.id)
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use knit_rpc::message::Phase;
+
+    use super::*;
+    use crate::assignment;
+    use crate::testing::*;
+
+    /// A cluster of two nodes that ran for a while, and what its nodes hold.
+    fn lived() -> (Snapshot, Vec<SentAssignment>) {
+        let mut snapshot = cluster(2);
+        deploy_on(&mut snapshot, 1, 3, instance_spec("a"), &[]);
+        deploy(&mut snapshot, 2, 1, instance_spec("b"));
+        settle(&mut snapshot, NOW);
+        run_all(&mut snapshot);
+        let held = (1..=2)
+            .map(|n| {
+                let generation = snapshot.nodes[&node_id(n)].generation;
+                assignment::of_node(&snapshot, &node_id(n), generation)
+            })
+            .collect();
+        (snapshot, held)
+    }
+
+    #[test]
+    fn a_server_that_forgot_everything_gets_it_back_from_its_nodes() {
+        let (lived, held) = lived();
+        let mut forgot = cluster(2);
+        forgot.epoch = 1;
+        adopt(&forgot, &held[0], NOW).apply(&mut forgot);
+        let plan = crate::plan(&forgot, &crate::Dirty::All, NOW);
+        assert!(plan.is_empty(), "the slots of the other node are waited for: {plan:?}");
+
+        adopt(&forgot, &held[1], NOW).apply(&mut forgot);
+        assert_eq!(forgot.instances, lived.instances);
+        assert_eq!(forgot.specs, lived.specs);
+        for (id, deployment) in &lived.deployments {
+            assert_eq!(forgot.deployments[id].spec, deployment.spec);
+        }
+        run_all(&mut forgot);
+        beat_all(&mut forgot, after(60));
+        assert!(settle(&mut forgot, after(60)).unplaced.is_empty());
+        assert_eq!(forgot.instances, lived.instances, "nothing moved");
+    }
+
+    #[test]
+    fn slots_that_nobody_claims_are_filled_after_a_while() {
+        let (_, held) = lived();
+        let mut forgot = cluster(2);
+        forgot.epoch = 1;
+        adopt(&forgot, &held[0], NOW).apply(&mut forgot);
+        run_all(&mut forgot);
+        beat_all(&mut forgot, NOW.plus(HOLD));
+        settle(&mut forgot, NOW.plus(HOLD));
+        assert!(
+            placed(&forgot).contains(&"d1.1 r1 a1024 on n2".to_owned()),
+            "{:?}",
+            placed(&forgot)
+        );
+    }
+
+    #[test]
+    fn an_older_database_learns_the_newer_revision() {
+        let (older, _) = lived();
+        let mut newer = older.clone();
+        deploy(&mut newer, 2, 1, instance_spec("b2"));
+        settle(&mut newer, NOW);
+        let moved = newer.instances.values().find(|i| i.revision == 2).unwrap().clone();
+        report(&mut newer, &moved, Phase::Running);
+        settle(&mut newer, NOW);
+        let held = assignment::of_node(&newer, &moved.node, Generation::default());
+
+        let mut restored = older;
+        adopt(&restored, &held, NOW).apply(&mut restored);
+        assert_eq!(restored.deployments[&deployment_id(2)].revision, 2);
+        assert_eq!(restored.deployments[&deployment_id(2)].spec.instance.image, "b2");
+        assert!(restored.instances.contains_key(&moved.id));
+        assert_eq!(restored.deployments[&deployment_id(1)].hold_until, None, "it is known");
+    }
+
+    #[test]
+    fn a_name_that_lives_anew_takes_the_old_instance_over() {
+        let (_, held) = lived();
+        let mut forgot = cluster(2);
+        deploy(&mut forgot, 7, 1, instance_spec("new"));
+        let name = knit_rpc::id::DeploymentName::parse("d2").unwrap();
+        forgot.deployments.get_mut(&deployment_id(7)).unwrap().spec.name = name;
+        for held in &held {
+            adopt(&forgot, held, NOW).apply(&mut forgot);
+        }
+        assert!(!forgot.deployments.contains_key(&deployment_id(2)));
+        assert!(forgot.instances.values().any(|i| i.deployment == deployment_id(7)));
+    }
+
+    #[test]
+    fn the_epoch_rises_above_what_an_agent_holds() {
+        let at = |epoch, counter| Generation { epoch, counter };
+        let mut node = Node::new(node_id(1), String::new());
+        node.published = at(1, 5);
+        for (applied, forgotten) in [(at(1, 5), false), (at(0, 9), false), (at(1, 6), true)] {
+            assert_eq!(is_forgotten(&node, applied), forgotten, "{applied}");
+        }
+        assert_eq!(epoch_above(0, at(0, 7)), 1);
+        assert_eq!(epoch_above(5, at(1, 7)), 5);
+    }
+}

@@ -221,3 +221,6 @@ pub fn spec_bytes(spec: &InstanceSpec) -> usize {
 pub fn may_stay(snapshot: &Snapshot, node: &NodeId, spec: &DeploymentSpec) -> bool {
     snapshot.nodes.get(node).is_some_and(|node| selected(node, &spec.node_selector))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ pub mod plan;
 pub mod snapshot;
 pub mod status;
 pub mod subnets;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 
 pub use plan::{Dirty, Plan, plan};

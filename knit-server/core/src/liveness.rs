@@ -263,3 +263,6 @@ fn silence(snapshot: &Snapshot, node: &Node, now: Timestamp) -> Duration {
 fn judging(snapshot: &Snapshot, now: Timestamp) -> bool {
     snapshot.first_beat.is_some_and(|at| now.since(at) >= JUDGE_AFTER)
 }
+
+#[cfg(test)]
+mod tests;

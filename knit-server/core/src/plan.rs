@@ -301,3 +301,8 @@ impl<'a> Planner<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! What nodes say of their instances, stored in batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use knit_rpc::event::EventKind;
-use knit_rpc::id::{InstanceId, NodeId};
+use knit_rpc::id::{ClusterId, InstanceId, NodeId};
 use knit_rpc::message::{InstanceReport, InstanceStatus};
 use knit_runtime::clock;
 
@@ -18,12 +18,18 @@ pub struct Received {
 }
 
 impl App {
-    /// Stores reports in one transaction. Old and repeated ones count as stored.
-    pub async fn store_reports(&self, received: Vec<Received>) -> Result<(), AppError> {
+    /// Stores reports in one transaction. Old and repeated ones count as stored; returns the
+    /// nodes that are none of ours, whose reports were passed over.
+    pub async fn store_reports(
+        &self,
+        mut received: Vec<Received>,
+    ) -> Result<BTreeSet<NodeId>, AppError> {
         let mut world = self.world().await;
-        let fresh = fresh(&world, received, &self.identity.cluster);
+        let strangers = strangers(&world, &received, &self.identity.cluster);
+        received.retain(|received| !strangers.contains(&received.sender));
+        let fresh = fresh(&world, received);
         if fresh.is_empty() {
-            return Ok(());
+            return Ok(strangers);
         }
         let mut write = self.store.begin().await?;
         for Received { sender, report } in &fresh {
@@ -48,7 +54,7 @@ impl App {
         }
         drop(world);
         self.wake_planner.notify_one();
-        Ok(())
+        Ok(strangers)
     }
 
     /// Carries a stored report over into memory, and tells what changed.
@@ -90,21 +96,23 @@ impl App {
     }
 }
 
+/// Senders that this server does not know, or that speak for others.
+fn strangers(world: &World, received: &[Received], cluster: &ClusterId) -> BTreeSet<NodeId> {
+    let is_known = |received: &&Received| {
+        received.report.cluster == *cluster
+            && received.report.node == received.sender
+            && world.snapshot.nodes.contains_key(&received.sender)
+    };
+    let strange = received.iter().filter(|received| !is_known(received));
+    strange.map(|received| received.sender.clone()).collect()
+}
+
 /// The reports that tell something new, each node's in order.
-fn fresh(
-    world: &World,
-    received: Vec<Received>,
-    cluster: &knit_rpc::id::ClusterId,
-) -> Vec<Received> {
+fn fresh(world: &World, received: Vec<Received>) -> Vec<Received> {
     let mut last: BTreeMap<NodeId, StoredReport> = BTreeMap::new();
     let mut fresh = Vec::new();
     for received in received {
         let Received { sender, report } = &received;
-        let known = world.snapshot.nodes.contains_key(sender);
-        if report.cluster != *cluster || report.node != *sender || !known {
-            tracing::debug!(node.id = %sender, "a report of a stranger is passed over");
-            continue;
-        }
         let newest = last.get(sender).or_else(|| world.last_reports.get(sender));
         if newest.is_some_and(|newest| order(report) <= *newest) {
             continue;

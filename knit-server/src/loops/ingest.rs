@@ -62,16 +62,20 @@ async fn store(app: &App, bus: &dyn Bus, batch: Vec<Message>) {
     for message in batch {
         let parsed = (subject::node_of(&message.subject), parse::<InstanceReport>(&message));
         let (Some(sender), Some(report)) = parsed else { continue };
-        answers.push((message.reply, report.sequence));
+        answers.push((sender.clone(), message.reply, report.sequence));
         reports.push(Received { sender, report });
     }
-    if let Err(error) = app.store_reports(reports).await {
-        let error = &error as &dyn std::error::Error;
-        // Unanswered reports are sent again.
-        tracing::error!(error, "reports could not be stored");
-        return;
-    }
-    for (reply, sequence) in answers {
+    // Unanswered reports are sent again.
+    let strangers = match app.store_reports(reports).await {
+        Ok(strangers) => strangers,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "reports could not be stored");
+            return;
+        }
+    };
+    answers.retain(|(sender, ..)| !strangers.contains(sender));
+    for (_, reply, sequence) in answers {
         let (Some(reply), Ok(payload)) = (reply, serde_json::to_vec(&ReportStored { sequence }))
         else {
             continue;

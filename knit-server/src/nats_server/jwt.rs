@@ -16,7 +16,7 @@ pub enum JwtError {
 /// The operator's token, signed by itself.
 pub fn operator(operator: &KeyPair, issued_at: u64) -> Result<String, JwtError> {
     let nats = json!({"type": "operator", "version": 2});
-    token(operator, &operator.public_key(), "knit", nats, issued_at, None)
+    token(operator, &operator.public_key(), "knit", &nats, issued_at, None)
 }
 
 /// An account's token, signed by the operator.
@@ -39,7 +39,7 @@ pub fn account(
         },
         "default_permissions": {"pub": {}, "sub": {}},
     });
-    token(operator, &account.public_key(), name, nats, issued_at, None)
+    token(operator, &account.public_key(), name, &nats, issued_at, None)
 }
 
 /// The server's own token: all of its account.
@@ -49,7 +49,14 @@ pub fn server_user(
     issued_at: u64,
     expires: u64,
 ) -> Result<String, JwtError> {
-    token(account, user, "knit-server", user_claims(json!({}), json!({})), issued_at, Some(expires))
+    token(
+        account,
+        user,
+        "knit-server",
+        &user_claims(&json!({}), &json!({})),
+        issued_at,
+        Some(expires),
+    )
 }
 
 /// A node's token: its own subjects and nothing else.
@@ -66,11 +73,11 @@ pub fn node_user(
         subject::BROADCAST,
         format!("{}.>", subject::inbox_prefix(node)),
     ]});
-    let claims = user_claims(publish, subscribe);
-    token(account, user, node.as_str(), claims, issued_at, Some(expires))
+    let claims = user_claims(&publish, &subscribe);
+    token(account, user, node.as_str(), &claims, issued_at, Some(expires))
 }
 
-fn user_claims(publish: Value, subscribe: Value) -> Value {
+fn user_claims(publish: &Value, subscribe: &Value) -> Value {
     json!({
         "type": "user",
         "version": 2,
@@ -85,7 +92,7 @@ fn token(
     issuer: &KeyPair,
     subject: &str,
     name: &str,
-    nats: Value,
+    nats: &Value,
     issued_at: u64,
     expires: Option<u64>,
 ) -> Result<String, JwtError> {

@@ -100,16 +100,13 @@ impl Bus {
             monitor_port: self.config.nats_monitor_port,
         };
         let now = clock::now().as_millis() / 1000;
-        match &self.child {
-            Some(child) => child.readdress(&self.app.identity, addresses, now).await?,
-            None => {
-                let place = Place {
-                    binary: self.config.nats_binary.clone(),
-                    directory: self.config.nats_dir(),
-                };
-                self.child = Some(NatsServer::start(place, &self.app.identity, addresses, now)?);
-            }
+        if let Some(child) = &self.child {
+            child.readdress(&self.app.identity, addresses, now).await?;
+            return Ok(());
         }
+        let place =
+            Place { binary: self.config.nats_binary.clone(), directory: self.config.nats_dir() };
+        self.child = Some(NatsServer::start(place, &self.app.identity, addresses, now)?);
         Ok(())
     }
 

@@ -1,0 +1,207 @@
+use knit_rpc::message::Phase;
+
+use crate::plan::{Dirty, plan};
+use crate::snapshot::Instance;
+use crate::testing::*;
+
+fn only(snapshot: &crate::Snapshot, slot: u32, revision: u64) -> Instance {
+    let found: Vec<_> = snapshot
+        .instances
+        .values()
+        .filter(|i| i.slot == slot && i.revision == revision)
+        .cloned()
+        .collect();
+    assert_eq!(found.len(), 1, "{:?}", placed(snapshot));
+    found[0].clone()
+}
+
+#[test]
+fn replicas_are_spread_over_nodes() {
+    let mut snapshot = cluster(3);
+    deploy(&mut snapshot, 1, 2, instance_spec("a"));
+    deploy(&mut snapshot, 2, 2, instance_spec("b"));
+    settle(&mut snapshot, NOW);
+    assert_eq!(
+        placed(&snapshot),
+        ["d1.0 r1 a0 on n1", "d1.1 r1 a0 on n2", "d2.0 r1 a0 on n3", "d2.1 r1 a0 on n1"]
+    );
+    assert_eq!(snapshot.nodes[&node_id(1)].generation.counter, 1);
+}
+
+#[test]
+fn a_new_revision_runs_before_the_old_one_goes() {
+    let mut snapshot = cluster(1);
+    deploy(&mut snapshot, 1, 1, instance_spec("v1"));
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    deploy(&mut snapshot, 1, 1, instance_spec("v2"));
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1", "d1.0 r2 a0 on n1"]);
+
+    let new = only(&snapshot, 0, 2);
+    for phase in [Phase::Pulling, Phase::Starting, Phase::Failed] {
+        report(&mut snapshot, &new, phase);
+        assert!(settle(&mut snapshot, NOW).is_empty(), "{phase}: the old one stays");
+    }
+    report(&mut snapshot, &new, Phase::Running);
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r2 a0 on n1"]);
+}
+
+#[test]
+fn a_revision_that_never_ran_is_not_waited_for() {
+    let mut snapshot = cluster(1);
+    deploy(&mut snapshot, 1, 1, instance_spec("v1"));
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    deploy(&mut snapshot, 1, 1, instance_spec("v2"));
+    settle(&mut snapshot, NOW);
+    deploy(&mut snapshot, 1, 1, instance_spec("v3"));
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1", "d1.0 r3 a0 on n1"]);
+}
+
+#[test]
+fn on_the_hosts_network_the_old_one_goes_first() {
+    let mut snapshot = cluster(1);
+    let spec = |image| {
+        let mut spec = instance_spec(image);
+        spec.networks = vec!["host".to_owned()];
+        spec
+    };
+    deploy(&mut snapshot, 1, 1, spec("v1"));
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    deploy(&mut snapshot, 1, 1, spec("v2"));
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r2 a0 on n1"]);
+}
+
+#[test]
+fn what_a_revision_does_not_change_is_not_touched() {
+    let mut snapshot = cluster(2);
+    deploy(&mut snapshot, 1, 1, instance_spec("v1"));
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    deploy(&mut snapshot, 1, 3, instance_spec("v1"));
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1", "d1.1 r2 a0 on n2", "d1.2 r2 a0 on n1"]);
+    deploy(&mut snapshot, 1, 2, instance_spec("v1"));
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1", "d1.1 r2 a0 on n2"], "highest slots go");
+}
+
+#[test]
+fn undeploying_is_absence() {
+    let mut snapshot = cluster(2);
+    deploy(&mut snapshot, 1, 2, instance_spec("a"));
+    settle(&mut snapshot, NOW);
+    let before = snapshot.nodes[&node_id(2)].generation;
+    snapshot.deployments.get_mut(&deployment_id(1)).unwrap().removed_at = Some(NOW);
+    settle(&mut snapshot, NOW);
+    assert!(snapshot.instances.is_empty());
+    assert!(snapshot.nodes[&node_id(2)].generation > before);
+}
+
+#[test]
+fn a_lost_nodes_instances_move_and_are_dropped_there_once_they_run() {
+    let mut snapshot = cluster(2);
+    deploy(&mut snapshot, 1, 1, instance_spec("a"));
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    node_mut(&mut snapshot, 2).last_beat = Some(after(20));
+    node_mut(&mut snapshot, 2).facts.unheard.insert("key1".to_owned());
+    settle(&mut snapshot, after(20));
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1", "d1.0 r1 a1 on n2"]);
+
+    // It is back before the replacement runs: both stay.
+    beat_all(&mut snapshot, after(21));
+    assert!(settle(&mut snapshot, after(21)).is_empty());
+    let replacement = snapshot.instances.values().find(|i| i.node == node_id(2)).cloned().unwrap();
+    report(&mut snapshot, &replacement, Phase::Running);
+    settle(&mut snapshot, after(21));
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a1 on n2"]);
+}
+
+#[test]
+fn only_a_lost_node_gives_its_instances_away() {
+    let mut snapshot = cluster(2);
+    deploy(&mut snapshot, 1, 1, instance_spec("a"));
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    node_mut(&mut snapshot, 2).last_beat = Some(after(60));
+    assert!(settle(&mut snapshot, after(60)).is_empty(), "a peer hears it: a cut path");
+    beat_all(&mut snapshot, after(60));
+    node_mut(&mut snapshot, 1).facts.docker = None;
+    assert!(settle(&mut snapshot, after(60)).is_empty(), "its Docker is down");
+}
+
+#[test]
+fn a_failed_instance_is_tried_again_when_asked() {
+    let mut snapshot = cluster(1);
+    deploy(&mut snapshot, 1, 1, instance_spec("a"));
+    settle(&mut snapshot, NOW);
+    let failed = only(&snapshot, 0, 1);
+    report(&mut snapshot, &failed, Phase::Failed);
+    assert!(settle(&mut snapshot, NOW).is_empty(), "failed is final until somebody acts");
+    snapshot.instances.get_mut(&failed.id).unwrap().retry = true;
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a1 on n1"]);
+}
+
+#[test]
+fn labels_that_change_move_an_instance() {
+    let mut snapshot = cluster(0);
+    add_node(&mut snapshot, 1, &[("role", "web")]);
+    add_node(&mut snapshot, 2, &[("role", "web")]);
+    deploy_on(&mut snapshot, 1, 1, instance_spec("a"), &[("role", "web")]);
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    node_mut(&mut snapshot, 1).facts.labels.clear();
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1", "d1.0 r1 a1 on n2"]);
+    run_all(&mut snapshot);
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a1 on n2"]);
+}
+
+#[test]
+fn a_freed_port_is_taken_in_the_same_plan() {
+    let mut snapshot = cluster(1);
+    let with_port = |image| {
+        let mut spec = instance_spec(image);
+        spec.ports = vec![port(80)];
+        spec
+    };
+    deploy(&mut snapshot, 2, 1, with_port("b"));
+    settle(&mut snapshot, NOW);
+    deploy(&mut snapshot, 1, 1, with_port("a"));
+    let plan = settle(&mut snapshot, NOW);
+    let unplaced = &plan.unplaced[&deployment_id(1)][0];
+    assert_eq!(unplaced.summary, "1 node: host port 80/tcp (mesh) is taken by d2.0");
+    assert_eq!(unplaced.reasons, ["node n1: host port 80/tcp (mesh) is taken by d2.0"]);
+    // Moving away frees the port for who comes earlier in the alphabet.
+    deploy(&mut snapshot, 2, 1, instance_spec("c"));
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1", "d2.0 r2 a0 on n1"]);
+}
+
+#[test]
+fn a_node_that_is_being_taken_in_is_left_alone() {
+    let mut snapshot = cluster(1);
+    node_mut(&mut snapshot, 1).adopting = true;
+    deploy(&mut snapshot, 1, 1, instance_spec("a"));
+    let plan = plan(&snapshot, &Dirty::All, NOW);
+    assert!(plan.is_empty());
+    assert!(plan.unplaced[&deployment_id(1)][0].summary.contains("taking that in"));
+}
+
+#[test]
+fn an_epoch_begins_with_attempts_that_were_never_made() {
+    let mut snapshot = cluster(1);
+    snapshot.epoch = 2;
+    deploy(&mut snapshot, 1, 1, instance_spec("a"));
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a2048 on n1"]);
+    assert_eq!(snapshot.nodes[&node_id(1)].generation.epoch, 2);
+}

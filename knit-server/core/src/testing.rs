@@ -1,0 +1,173 @@
+//! Builders for tests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use knit_rpc::Timestamp;
+use knit_rpc::id::{ClusterId, DeploymentId, DeploymentName, NodeId, ProjectName};
+use knit_rpc::message::{InstanceStatus, Phase};
+use knit_rpc::spec::{DeploymentSpec, HostIp, InstanceSpec, LogSpec, PortSpec, Protocol};
+
+use crate::liveness::Life;
+use crate::plan::{Dirty, Plan, plan};
+use crate::snapshot::{Deployment, Instance, Node, Snapshot};
+
+/// A moment at which everybody has just beaten.
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+pub(crate) fn after(seconds: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(seconds))
+}
+
+pub(crate) fn node_id(n: u8) -> NodeId {
+    NodeId::from_bytes([n; 16])
+}
+
+pub(crate) fn deployment_id(n: u8) -> DeploymentId {
+    DeploymentId::from_bytes([n; 16])
+}
+
+pub(crate) fn port(host_port: u16) -> PortSpec {
+    PortSpec { container_port: 80, host_port, protocol: Protocol::Tcp, host_ip: HostIp::Mesh }
+}
+
+pub(crate) fn instance_spec(image: &str) -> InstanceSpec {
+    InstanceSpec {
+        image: image.to_owned(),
+        registry: None,
+        command: Vec::new(),
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        ports: Vec::new(),
+        templates: Vec::new(),
+        networks: Vec::new(),
+        log: LogSpec::default(),
+    }
+}
+
+/// A cluster of `nodes` nodes that beat at [`NOW`], named `n1`, `n2`, ….
+pub(crate) fn cluster(nodes: u8) -> Snapshot {
+    let mut snapshot = Snapshot::empty(ClusterId::from_bytes([9; 16]), Timestamp::from_millis(1));
+    snapshot.first_beat = Some(Timestamp::from_millis(1));
+    for n in 1..=nodes {
+        add_node(&mut snapshot, n, &[]);
+    }
+    snapshot
+}
+
+pub(crate) fn add_node(snapshot: &mut Snapshot, n: u8, labels: &[(&str, &str)]) {
+    let mut node = Node::new(node_id(n), format!("U{n}"));
+    node.facts.name = format!("n{n}");
+    node.facts.wg_pubkey = format!("key{n}");
+    node.facts.mesh_ip = Some([10, 45, 0, n].into());
+    node.facts.docker = Some("20.10".to_owned());
+    node.facts.labels =
+        labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    node.last_beat = Some(NOW);
+    node.lives.note(Life { boot: "b".into(), agent_start: NOW }, NOW);
+    snapshot.nodes.insert(node.id.clone(), node);
+}
+
+pub(crate) fn node_mut(snapshot: &mut Snapshot, n: u8) -> &mut Node {
+    snapshot.nodes.get_mut(&node_id(n)).unwrap()
+}
+
+/// Everybody beats at this moment.
+pub(crate) fn beat_all(snapshot: &mut Snapshot, at: Timestamp) {
+    for node in snapshot.nodes.values_mut() {
+        node.last_beat = Some(at);
+    }
+}
+
+/// Wants deployment `n`, named `d{n}`; a known one gets a new revision.
+pub(crate) fn deploy(snapshot: &mut Snapshot, n: u8, replicas: u32, spec: InstanceSpec) {
+    deploy_on(snapshot, n, replicas, spec, &[]);
+}
+
+pub(crate) fn deploy_on(
+    snapshot: &mut Snapshot,
+    n: u8,
+    replicas: u32,
+    spec: InstanceSpec,
+    selector: &[(&str, &str)],
+) {
+    let id = deployment_id(n);
+    let revision = snapshot.deployments.get(&id).map_or(1, |known| known.revision + 1);
+    let hash = spec.hash();
+    snapshot.specs.insert(hash.clone(), spec.clone());
+    let spec = DeploymentSpec {
+        name: DeploymentName::parse(format!("d{n}")).unwrap(),
+        project: ProjectName::default(),
+        replicas,
+        node_selector: selector
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        instance: spec,
+    };
+    let deployment = Deployment {
+        id: id.clone(),
+        revision,
+        spec,
+        spec_hash: hash,
+        created_at: NOW,
+        updated_at: NOW,
+        removed_at: None,
+        hold_until: None,
+    };
+    snapshot.deployments.insert(id, deployment);
+}
+
+/// Plans and applies.
+pub(crate) fn settle(snapshot: &mut Snapshot, now: Timestamp) -> Plan {
+    let plan = plan(snapshot, &Dirty::All, now);
+    plan.apply(snapshot);
+    plan
+}
+
+/// Has a node report an instance.
+pub(crate) fn report(snapshot: &mut Snapshot, instance: &Instance, phase: Phase) {
+    let deployment = &snapshot.deployments[&instance.deployment];
+    let status = InstanceStatus {
+        id: instance.id.clone(),
+        project: deployment.spec.project.clone(),
+        deployment: deployment.spec.name.clone(),
+        deployment_id: instance.deployment.clone(),
+        slot: instance.slot,
+        revision: instance.revision,
+        phase,
+        message: None,
+        container: None,
+        address: None,
+        ports: Vec::new(),
+        image_id: None,
+        started_at: None,
+        exit_code: None,
+        restarts: 0,
+    };
+    let of_node = snapshot.observed.entry(instance.node.clone()).or_default();
+    of_node.insert(instance.id.clone(), status);
+}
+
+/// Every node reports what it was assigned as running, and nothing else.
+pub(crate) fn run_all(snapshot: &mut Snapshot) {
+    snapshot.observed.clear();
+    for instance in snapshot.instances.clone().values() {
+        report(snapshot, instance, Phase::Running);
+    }
+}
+
+/// `slot@node` of every instance, in order.
+pub(crate) fn placed(snapshot: &Snapshot) -> Vec<String> {
+    let mut found: Vec<String> = snapshot
+        .instances
+        .values()
+        .map(|i| {
+            let deployment = &snapshot.deployments[&i.deployment].spec.name;
+            let node = snapshot.nodes[&i.node].name();
+            format!("{deployment}.{} r{} a{} on {node}", i.slot, i.revision, i.attempt)
+        })
+        .collect();
+    found.sort();
+    found
+}
