@@ -39,7 +39,8 @@ pub struct Job {
 #[derive(Debug)]
 pub enum Report {
     Step(InstanceId, Step),
-    Done { instance: InstanceId, failure: Option<Failure>, restarted: bool },
+    /// All of the actions were done, or the first that failed ended the job.
+    Done { instance: InstanceId, actions: Vec<Action>, failure: Option<Failure> },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,11 +101,9 @@ impl Executor {
         } else {
             self.run_all(&job).await
         };
-        let restarted = result.is_ok()
-            && job.actions.iter().any(|action| matches!(action, Action::Start { again: true, .. }));
-        let failure = result.err();
+        let (failure, actions) = (result.err(), job.actions);
         // The loop is gone only when the agent stops.
-        let _ = self.reports.send(Report::Done { instance, failure, restarted }).await;
+        let _ = self.reports.send(Report::Done { instance, actions, failure }).await;
     }
 
     /// Returns once no assignment wants the instance any more.

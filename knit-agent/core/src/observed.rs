@@ -9,6 +9,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
 use knit_rpc::spec::Protocol;
 
+use crate::action::Action;
 use crate::backoff;
 use crate::publish::PortMap;
 
@@ -114,6 +115,9 @@ pub struct Fault {
     pub message: String,
     /// Whether waiting will not mend it.
     pub permanent: bool,
+    /// Whether nothing was tried at all because something is in the way: it is looked at again
+    /// each time, and goes ahead as soon as the way is free.
+    pub blocked: bool,
     pub attempts: u32,
     pub retry_at: Timestamp,
 }
@@ -131,22 +135,45 @@ impl Memory {
     pub fn failed(&mut self, id: &InstanceId, message: String, permanent: bool, now: Timestamp) {
         let attempts = self.faults.get(id).map_or(0, |fault| fault.attempts).saturating_add(1);
         let pause = if permanent { backoff::PERMANENT_RETRY } else { backoff::pause(attempts) };
-        let fault = Fault { message, permanent, attempts, retry_at: now.plus(pause) };
+        let retry_at = now.plus(pause);
+        let fault = Fault { message, permanent, blocked: false, attempts, retry_at };
         self.faults.insert(id.clone(), fault);
     }
 
-    /// Notes that a container was started again.
-    pub fn restarted(&mut self, id: &InstanceId, was_stable: bool) {
+    /// Notes that something is in an instance's way.
+    pub fn blocked(&mut self, id: &InstanceId, message: String, now: Timestamp) {
+        let fault =
+            Fault { message, permanent: true, blocked: true, attempts: 0, retry_at: now };
+        self.faults.insert(id.clone(), fault);
+    }
+
+    /// Notes that all of `actions` were done for an instance, whose container had run well before
+    /// if `was_stable`. Only a start mends a fault: clearing away a container that could not be
+    /// started must not make it be tried again at once.
+    pub fn succeeded(&mut self, id: &InstanceId, actions: &[Action], was_stable: bool) {
+        let again = actions.iter().find_map(|action| match action {
+            Action::Start { again, .. } => Some(*again),
+            Action::Publish(_)
+            | Action::Pull { .. }
+            | Action::WriteFiles { .. }
+            | Action::Create { .. }
+            | Action::Stop { .. }
+            | Action::Remove { .. }
+            | Action::RemoveFiles { .. }
+            | Action::Fail { .. } => None,
+        });
+        if again.is_some() {
+            self.faults.remove(id);
+        }
+        if again == Some(true) {
+            self.restarted(id, was_stable);
+        }
+    }
+
+    fn restarted(&mut self, id: &InstanceId, was_stable: bool) {
         let restarts = self.restarts.entry(id.clone()).or_default();
         restarts.count = restarts.count.saturating_add(1);
         restarts.streak = if was_stable { 1 } else { restarts.streak.saturating_add(1) };
-    }
-
-    /// Lets everything be tried again at once: something changed.
-    pub fn retry_all(&mut self, now: Timestamp) {
-        for fault in self.faults.values_mut() {
-            fault.retry_at = now;
-        }
     }
 
     /// Forgets instances that are neither wanted nor there.
@@ -157,6 +184,10 @@ impl Memory {
 
     pub(crate) fn waits(&self, id: &InstanceId, now: Timestamp) -> bool {
         self.faults.get(id).is_some_and(|fault| fault.retry_at > now)
+    }
+
+    pub(crate) fn is_blocked_by(&self, id: &InstanceId, reason: &str) -> bool {
+        self.faults.get(id).is_some_and(|fault| fault.blocked && fault.message == reason)
     }
 
     /// How long to wait before a container that ended is started again.

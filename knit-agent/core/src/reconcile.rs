@@ -200,7 +200,9 @@ fn is_blocked(
     let Some(reason) = publish::obstacle(wanted, desired, ours, observed, mesh) else {
         return false;
     };
-    actions.push(Action::Fail { instance: id.clone(), reason });
+    if !observed.memory.is_blocked_by(id, &reason) {
+        actions.push(Action::Fail { instance: id.clone(), reason });
+    }
     true
 }
 

@@ -29,7 +29,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::engine::{Engine, EngineInfo};
-use crate::executor::{Executor, Job, REPORTS_MAX, Report};
+use crate::executor::{Executor, Failure, Job, REPORTS_MAX, Report};
 use crate::files::Files;
 use crate::firewall::Firewall;
 use crate::shared::{EngineFacts, Inventory, Shared};
@@ -116,7 +116,7 @@ impl Reconciler {
             tokio::select! {
                 () = &mut watching => {}
                 _ = tick.tick() => read = self.read_is_due(),
-                Ok(()) = assignment.changed() => self.memory.retry_all(knit_runtime::clock::now()),
+                Ok(()) = assignment.changed() => {}
                 Ok(()) = mesh.changed() => read = false,
                 Ok(()) = registration.changed() => {}
                 () = happened.notified() => sleep(SETTLE).await,
@@ -140,24 +140,16 @@ impl Reconciler {
                 self.memory.busy.insert(instance, step);
                 false
             }
-            Report::Done { instance, failure, restarted } => {
+            Report::Done { instance, actions, failure } => {
                 self.memory.busy.remove(&instance);
-                match failure {
-                    Some(failure) => {
-                        tracing::warn!(
-                            instance.id = %instance,
-                            permanent = failure.permanent,
-                            "{}", failure.message
-                        );
-                        let now = knit_runtime::clock::now();
-                        self.memory.failed(&instance, failure.message, failure.permanent, now);
-                    }
-                    None => _ = self.memory.faults.remove(&instance),
-                }
-                if restarted {
-                    let stable = self.was_stable(&instance);
-                    self.memory.restarted(&instance, stable);
-                }
+                let Some(failure) = failure else {
+                    let was_stable = self.was_stable(&instance);
+                    self.memory.succeeded(&instance, &actions, was_stable);
+                    return true;
+                };
+                let Failure { message, permanent } = failure;
+                tracing::warn!(instance.id = %instance, permanent, "{message}");
+                self.memory.failed(&instance, message, permanent, knit_runtime::clock::now());
                 true
             }
         }
@@ -221,7 +213,7 @@ impl Reconciler {
                 Action::Publish(_) => {}
                 Action::Fail { instance, reason } => {
                     tracing::warn!(instance.id = %instance, "{reason}");
-                    self.memory.failed(&instance, reason, true, knit_runtime::clock::now());
+                    self.memory.blocked(&instance, reason, knit_runtime::clock::now());
                 }
                 other => {
                     if let Some(instance) = other.instance() {

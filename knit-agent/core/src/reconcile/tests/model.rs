@@ -27,7 +27,7 @@ pub(super) fn carry_out(
             }
             Action::RemoveFiles { instance } => _ = observed.files.remove(instance),
             Action::Fail { instance, reason } => {
-                observed.memory.failed(instance, reason.clone(), true, now);
+                observed.memory.blocked(instance, reason.clone(), now);
             }
         }
     }

@@ -5,7 +5,7 @@ use knit_rpc::spec::Protocol;
 
 use super::model::carry_out;
 use super::*;
-use crate::observed::{Memory, Step};
+use crate::observed::Step;
 use crate::publish::{HostPort, Scope, Target};
 use crate::status;
 
@@ -113,8 +113,12 @@ fn a_container_that_docker_could_not_start_is_made_anew_after_the_pause() {
     broken.error = "exec: no such file".to_owned();
     observed.containers.push(broken);
     observed.memory.failed(&one.assigned.id, "bad command".to_owned(), true, at(10));
-    assert_eq!(names(&decide(&desired, &observed, 39)), ["remove"]);
+    let clearing = decide(&desired, &observed, 39);
+    assert_eq!(names(&clearing), ["remove"]);
+    observed.memory.succeeded(&one.assigned.id, &clearing, false);
     assert_eq!(names(&decide(&desired, &observed, 40)), ["remove", "create", "start"]);
+    observed.containers.clear();
+    assert_eq!(names(&decide(&desired, &observed, 39)), NOTHING, "clearing away mended nothing");
 }
 
 #[test]
@@ -138,8 +142,7 @@ fn a_port_of_the_hosts_is_refused_by_name() {
     carry_out(&actions, &desired, &mut observed, at(10));
     assert_eq!(names(&decide(&desired, &observed, 20)), NOTHING);
 
-    // On another address than ours it is nobody's business.
-    observed.memory = Memory::default();
+    // On another address than ours it is nobody's business, and the way is free at once.
     observed.listeners[0].address = Some(Ipv4Addr::LOCALHOST);
     assert_eq!(names(&decide(&desired, &observed, 20)), ["pull", "create", "start"]);
 }
