@@ -63,13 +63,12 @@ impl Agent {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let agent = Self { shared: Arc::clone(&shared), _lock: lock, tasks, stop };
-        match parts.mesh {
-            Some(address) => _ = shared.mesh.send_replace(Some(address)),
-            None => {
-                let socket = shared.config.mesh_socket.clone();
-                agent.spawn(mesh::follow(socket.clone(), shared.mesh.clone()));
-                agent.spawn(peers::run(Arc::clone(&shared), socket));
-            }
+        if let Some(address) = parts.mesh {
+            shared.mesh.send_replace(Some(address));
+        } else {
+            let socket = shared.config.mesh_socket.clone();
+            agent.spawn(mesh::follow(socket.clone(), shared.mesh.clone()));
+            agent.spawn(peers::run(Arc::clone(&shared), socket));
         }
         let reconciler = Reconciler::new(Arc::clone(&shared), parts.engine, parts.firewall);
         agent.spawn(reconciler.run());

@@ -42,7 +42,7 @@ pub struct Options {
     /// The server, as http://HOST:PORT; `auto` asks the hosts of the mesh [default: auto]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// Docker's socket [default: unix:///var/run/docker.sock]
+    /// Docker's socket, as `unix://PATH` or a path [default: /var/run/docker.sock]
     #[arg(long, value_name = "SOCKET", env = "DOCKER_HOST")]
     pub docker_socket: Option<String>,
     /// Name of this node [default: the host's name]

@@ -40,18 +40,34 @@ pub struct Job {
 pub enum Report {
     Step(InstanceId, Step),
     /// All of the actions were done, or the first that failed ended the job.
-    Done { instance: InstanceId, actions: Vec<Action>, failure: Option<Failure> },
+    Done {
+        instance: InstanceId,
+        actions: Vec<Action>,
+        failure: Option<Failure>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub message: String,
     pub permanent: bool,
+    /// Whether it says nothing about the instance: the engine did not answer at all.
+    pub unreachable: bool,
+}
+
+impl Failure {
+    fn of_files(error: &crate::files::FilesError, permanent: bool) -> Self {
+        Self { message: sentence(error), permanent, unreachable: false }
+    }
 }
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        Self { permanent: error.is_permanent(), message: error.to_string() }
+        Self {
+            permanent: error.is_permanent(),
+            unreachable: matches!(error, EngineError::Unreachable { .. }),
+            message: error.to_string(),
+        }
     }
 }
 
@@ -138,7 +154,7 @@ impl Executor {
                 self.step(id, Step::Starting).await;
                 self.files
                     .write(&job.node, wanted)
-                    .map_err(|error| Failure { permanent: true, message: sentence(&error) })?;
+                    .map_err(|error| Failure::of_files(&error, true))?;
             }
             (Action::Create { .. }, Some(wanted)) => {
                 self.step(id, Step::Starting).await;
@@ -159,10 +175,9 @@ impl Executor {
                 self.engine.remove(container).await?;
                 tracing::info!(instance.id = %id, container, "removed");
             }
-            (Action::RemoveFiles { .. }, _) => self
-                .files
-                .remove(id)
-                .map_err(|error| Failure { permanent: false, message: sentence(&error) })?,
+            (Action::RemoveFiles { .. }, _) => {
+                self.files.remove(id).map_err(|error| Failure::of_files(&error, false))?;
+            }
             (Action::WriteFiles { .. } | Action::Create { .. }, None)
             | (Action::Pull { .. } | Action::Publish(_) | Action::Fail { .. }, _) => {}
         }
@@ -173,9 +188,9 @@ impl Executor {
         let Ok(_permit) = self.pulls.acquire().await else { return Ok(()) };
         self.step(instance, Step::Pulling).await;
         tracing::info!(instance.id = %instance, image, "pulling");
-        self.engine.pull(image).await.map_err(|error| Failure {
-            permanent: error.is_permanent(),
-            message: format!("image {image} cannot be pulled: {error}"),
+        self.engine.pull(image).await.map_err(|error| {
+            let message = format!("image {image} cannot be pulled: {error}");
+            Failure { message, ..Failure::from(error) }
         })
     }
 

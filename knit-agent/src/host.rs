@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrIn;
 
 /// An interface's IPv4 addresses, and whether it carries packets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,8 +30,8 @@ pub fn interfaces() -> BTreeMap<String, Interface> {
         let interface = interfaces.entry(entry.interface_name).or_default();
         interface.running |=
             entry.flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING);
-        let address = entry.address.as_ref().and_then(|a| a.as_sockaddr_in()).map(|a| a.ip());
-        let mask = entry.netmask.as_ref().and_then(|a| a.as_sockaddr_in()).map(|a| a.ip());
+        let address = entry.address.as_ref().and_then(|a| a.as_sockaddr_in()).map(SockaddrIn::ip);
+        let mask = entry.netmask.as_ref().and_then(|a| a.as_sockaddr_in()).map(SockaddrIn::ip);
         if let Some(address) = address {
             interface.addresses.insert(address);
             let network = mask.and_then(|mask| Ipv4Net::with_netmask(address, mask).ok());

@@ -49,6 +49,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// The ports to be published, when it is about them.
+    pub fn ports(&self) -> Option<&PortMap> {
+        if let Self::Publish(ports) = self { Some(ports) } else { None }
+    }
+
     /// The instance that the action is about; none for what concerns the whole node.
     pub fn instance(&self) -> Option<&InstanceId> {
         match self {

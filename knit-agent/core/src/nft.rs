@@ -40,10 +40,10 @@ pub fn replace(rules: &Rules) -> String {
     let mut text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
     let mesh: Vec<String> = rules.mesh_ip.iter().map(ToString::to_string).collect();
     let addresses: BTreeSet<String> = literal_addresses(&rules.ports);
-    set(&mut text, "mesh_addr", "ipv4_addr", mesh);
-    set(&mut text, "addresses", "ipv4_addr", addresses.into_iter().collect());
-    set(&mut text, "inside", "ifname", quoted(&rules.inside));
-    set(&mut text, "bridges", "ifname", quoted(&rules.bridges));
+    set(&mut text, "mesh_addr", "ipv4_addr", &mesh);
+    set(&mut text, "addresses", "ipv4_addr", &addresses.into_iter().collect::<Vec<_>>());
+    set(&mut text, "inside", "ifname", &quoted(&rules.inside));
+    set(&mut text, "bridges", "ifname", &quoted(&rules.bridges));
     for (name, key) in [
         ("mesh", "inet_proto . inet_service"),
         ("public", "inet_proto . inet_service"),
@@ -70,7 +70,7 @@ pub fn change(have: &PortMap, want: &PortMap) -> Option<String> {
                 text,
                 "{verb} element ip {TABLE} {} {{ {} }}",
                 map_of(key.scope),
-                element(key, *target)
+                element(*key, *target)
             );
         }
     }
@@ -105,16 +105,16 @@ fn quoted(names: &BTreeSet<String>) -> Vec<String> {
         .collect()
 }
 
-fn set(text: &mut String, name: &str, kind: &str, elements: Vec<String>) {
+fn set(text: &mut String, name: &str, kind: &str, elements: &[String]) {
     let _ = writeln!(text, "  set {name} {{\n    type {kind}");
-    elements_line(text, &elements);
+    elements_line(text, elements);
     text.push_str("  }\n");
 }
 
 fn map(text: &mut String, name: &str, key: &str, ports: &PortMap) {
     let _ = writeln!(text, "  map {name} {{\n    type {key} : ipv4_addr . inet_service");
     let own = ports.iter().filter(|(key, _)| map_of(key.scope) == name);
-    elements_line(text, &own.map(|(key, target)| element(key, *target)).collect::<Vec<_>>());
+    elements_line(text, &own.map(|(key, target)| element(*key, *target)).collect::<Vec<_>>());
     text.push_str("  }\n");
 }
 
@@ -124,7 +124,7 @@ fn elements_line(text: &mut String, elements: &[String]) {
     }
 }
 
-fn element(key: &HostPort, target: Target) -> String {
+fn element(key: HostPort, target: Target) -> String {
     let address = match key.scope {
         Scope::Address(address) => format!("{address} . "),
         Scope::Mesh | Scope::Public => String::new(),

@@ -142,8 +142,7 @@ impl Memory {
 
     /// Notes that something is in an instance's way.
     pub fn blocked(&mut self, id: &InstanceId, message: String, now: Timestamp) {
-        let fault =
-            Fault { message, permanent: true, blocked: true, attempts: 0, retry_at: now };
+        let fault = Fault { message, permanent: true, blocked: true, attempts: 0, retry_at: now };
         self.faults.insert(id.clone(), fault);
     }
 

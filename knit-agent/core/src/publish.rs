@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
 use knit_rpc::spec::{HostIp, InstanceSpec, PortSpec, Protocol};
 
@@ -75,7 +76,7 @@ pub fn wanted(
                 candidates.entry(host_port).or_default().push(Candidate {
                     slot: identity.slot(),
                     revision: identity.revision,
-                    started: container.started_at.map_or(0, |at| at.as_millis()),
+                    started: container.started_at.map_or(0, Timestamp::as_millis),
                     instance: &identity.instance,
                     target: Target { address, port: port.container_port },
                 });

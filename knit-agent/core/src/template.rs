@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use handlebars::{Handlebars, RenderErrorReason};
+use handlebars::{Handlebars, RenderError, RenderErrorReason};
 use knit_rpc::id::NodeId;
 use knit_rpc::spec::TemplateSpec;
 use serde_json::{Value, json};
@@ -61,18 +61,24 @@ pub fn render(template: &TemplateSpec, context: &Value) -> Result<String, Templa
     engine.set_strict_mode(true);
     engine.register_escape_fn(handlebars::no_escape);
     engine.render_template(&template.content, context).map_err(|error| {
-        let problem = match error.reason() {
-            RenderErrorReason::MissingVariable(Some(name)) => format!(
-                "unknown variable \"{name}\"{}; known are env, node, deployment, slot, instance, ports and mesh",
-                place(error.line_no, error.column_no)
-            ),
-            RenderErrorReason::TemplateError(error) => {
-                format!("{}{}", error.reason(), place(error.pos().map(|p| p.0), error.pos().map(|p| p.1)))
-            }
-            other => format!("{other}{}", place(error.line_no, error.column_no)),
-        };
+        let problem = problem(&error);
         TemplateError { destination: template.destination.clone(), problem }
     })
+}
+
+fn problem(error: &RenderError) -> String {
+    let reason = error.reason();
+    if let RenderErrorReason::MissingVariable(Some(name)) = reason {
+        let place = place(error.line_no, error.column_no);
+        return format!(
+            "unknown variable \"{name}\"{place}; known are env, node, deployment, slot, instance, ports and mesh"
+        );
+    }
+    if let RenderErrorReason::TemplateError(error) = reason {
+        let (line, column) = error.pos().unzip();
+        return format!("{}{}", error.reason(), place(line, column));
+    }
+    format!("{reason}{}", place(error.line_no, error.column_no))
 }
 
 fn place(line: Option<usize>, column: Option<usize>) -> String {
@@ -91,9 +97,7 @@ mod tests {
     fn rendered(content: &str) -> Result<String, String> {
         let mut spec = spec("web", None);
         spec.env.insert("GREETING".to_owned(), "<hi> & \"you\"".to_owned());
-        spec.ports.push(
-            serde_json::from_value(json!({"container_port": 80, "host_port": 8080})).unwrap(),
-        );
+        spec.ports.push(crate::reconcile::tests::port(8080));
         let node = NodeContext {
             id: NodeId::from_bytes([1; 16]),
             name: "fra-1".to_owned(),

@@ -50,10 +50,10 @@ impl Docker {
     pub(super) fn client(&self) -> Result<Client, EngineError> {
         // Cheap: a client is a connection pool that is not connected yet.
         Client::connect_with_unix(&self.socket, ANSWER_MAX_SECS, bollard::API_DEFAULT_VERSION)
-            .map_err(|error| self.refusal(error))
+            .map_err(|error| self.refusal(&error))
     }
 
-    pub(super) fn refusal(&self, error: bollard::errors::Error) -> EngineError {
+    pub(super) fn refusal(&self, error: &bollard::errors::Error) -> EngineError {
         refusal::explain(&self.socket, error)
     }
 }
@@ -82,8 +82,8 @@ fn unless(
 impl Engine for Docker {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         let client = self.client()?;
-        let version = client.version().await.map_err(|error| self.refusal(error))?;
-        let info = client.info().await.map_err(|error| self.refusal(error))?;
+        let version = client.version().await.map_err(|error| self.refusal(&error))?;
+        let info = client.info().await.map_err(|error| self.refusal(&error))?;
         Ok(EngineInfo {
             version: version.version.unwrap_or_default(),
             arch: version.arch.unwrap_or_default(),
@@ -98,12 +98,12 @@ impl Engine for Docker {
         let options =
             ListContainersOptionsBuilder::new().all(true).filters(&label_filter(owner)).build();
         let found =
-            client.list_containers(Some(options)).await.map_err(|error| self.refusal(error))?;
+            client.list_containers(Some(options)).await.map_err(|error| self.refusal(&error))?;
         let mut containers = Vec::new();
         for id in found.into_iter().filter_map(|summary| summary.id) {
             match client.inspect_container(&id, None).await {
                 Ok(inspected) => containers.extend(observe::container(inspected)),
-                Err(error) => match self.refusal(error) {
+                Err(error) => match self.refusal(&error) {
                     unreachable @ EngineError::Unreachable { .. } => return Err(unreachable),
                     // It may have been removed between the two calls.
                     EngineError::Refused { words, .. } => {
@@ -121,7 +121,7 @@ impl Engine for Docker {
 
     async fn bridges(&self) -> Result<BTreeSet<String>, EngineError> {
         let networks =
-            self.client()?.list_networks(None).await.map_err(|error| self.refusal(error))?;
+            self.client()?.list_networks(None).await.map_err(|error| self.refusal(&error))?;
         Ok(networks.iter().filter_map(network::bridge).collect())
     }
 
@@ -131,7 +131,7 @@ impl Engine for Docker {
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => {
                 Ok(false)
             }
-            Err(error) => Err(self.refusal(error)),
+            Err(error) => Err(self.refusal(&error)),
         }
     }
 
@@ -145,7 +145,7 @@ impl Engine for Docker {
         let mut progress = client.create_image(Some(options.build()), None, None);
         while let Some(step) = progress.next().await {
             // Errors come inside the stream, after a friendly 200.
-            step.map_err(|error| self.refusal(error))?;
+            step.map_err(|error| self.refusal(&error))?;
         }
         Ok(())
     }
@@ -169,31 +169,31 @@ impl Engine for Docker {
             }) => {
                 return create::taken(self, &client, plan, message).await;
             }
-            Err(error) => return Err(self.refusal(error)),
+            Err(error) => return Err(self.refusal(&error)),
         }
         for name in plan.networks.iter().skip(1) {
             let request = create::connect_request(plan);
-            client.connect_network(name, request).await.map_err(|error| self.refusal(error))?;
+            client.connect_network(name, request).await.map_err(|error| self.refusal(&error))?;
         }
         Ok(())
     }
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {
-        self.client()?.start_container(container, None).await.map_err(|error| self.refusal(error))
+        self.client()?.start_container(container, None).await.map_err(|error| self.refusal(&error))
     }
 
     async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
         let stopped = self.client()?.stop_container(container, Some(options)).await;
-        unless(404, stopped).map_err(|error| self.refusal(error))
+        unless(404, stopped).map_err(|error| self.refusal(&error))
     }
 
     async fn remove(&self, container: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         let removed = self.client()?.remove_container(container, Some(options)).await;
         // 409: another removal is on its way.
-        unless(409, unless(404, removed)).map_err(|error| self.refusal(error))
+        unless(409, unless(404, removed)).map_err(|error| self.refusal(&error))
     }
 
     async fn remove_network(&self, owner: &Owner) -> Result<(), EngineError> {

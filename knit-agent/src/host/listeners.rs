@@ -2,7 +2,7 @@
 //! for the sockets, `/proc/*/fd` for whose they are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use knit_agent_core::observed::Listener;
 use knit_rpc::spec::Protocol;
@@ -63,9 +63,15 @@ fn parse(table: &str, protocol: Protocol) -> Vec<Socket> {
         if !LISTENING.contains(fields.get(3)?) || !fields.get(2)?.ends_with(":0000") {
             return None;
         }
+        let address = match local_address(address)? {
+            address if address.is_unspecified() => None,
+            IpAddr::V4(address) => Some(address),
+            // No IPv4 packet reaches it.
+            IpAddr::V6(_) => return None,
+        };
         Some(Socket {
             protocol,
-            address: local_address(address)?,
+            address,
             port: u16::from_str_radix(port, 16).ok()?,
             inode: fields.get(9)?.parse().ok()?,
         })
@@ -73,25 +79,20 @@ fn parse(table: &str, protocol: Protocol) -> Vec<Socket> {
     table.lines().skip(1).filter_map(parse_line).collect()
 }
 
-/// `Some(None)` for "every address"; `None` for an IPv6 address that no IPv4 packet reaches.
-fn local_address(hex_text: &str) -> Option<Option<Ipv4Addr>> {
+/// The address in the kernel's spelling: words of hexadecimal digits in the machine's byte order.
+fn local_address(hex_text: &str) -> Option<IpAddr> {
     let word = |index: usize| {
         let digits = hex_text.get(index * 8..index * 8 + 8)?;
         u32::from_str_radix(digits, 16).ok().map(u32::to_ne_bytes)
     };
     if hex_text.len() == 8 {
-        let address = Ipv4Addr::from(word(0)?);
-        return Some((!address.is_unspecified()).then_some(address));
+        return Some(Ipv4Addr::from(word(0)?).into());
     }
     let mut bytes = [0; 16];
     for index in 0..4 {
         bytes[index * 4..index * 4 + 4].copy_from_slice(&word(index)?);
     }
-    let address = Ipv6Addr::from(bytes);
-    if address.is_unspecified() {
-        return Some(None);
-    }
-    address.to_ipv4_mapped().map(Some)
+    Some(IpAddr::from(bytes).to_canonical())
 }
 
 /// Name and pid of the processes that hold these sockets, in our own network namespace only: a

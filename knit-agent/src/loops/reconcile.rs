@@ -147,8 +147,12 @@ impl Reconciler {
                     self.memory.succeeded(&instance, &actions, was_stable);
                     return true;
                 };
-                let Failure { message, permanent } = failure;
+                let Failure { message, permanent, unreachable } = failure;
                 tracing::warn!(instance.id = %instance, permanent, "{message}");
+                // A Docker that is away says nothing about what was wrong with the instance.
+                let known = self.memory.faults.get(&instance).filter(|_| unreachable);
+                let (message, permanent) = known
+                    .map_or((message, permanent), |fault| (fault.message.clone(), fault.permanent));
                 self.memory.failed(&instance, message, permanent, knit_runtime::clock::now());
                 true
             }
@@ -180,11 +184,8 @@ impl Reconciler {
             Some(desired) => reconcile(desired, &observed, &mesh, now),
             None => adopt(owner, &observed),
         };
-        let wanted = actions.iter().find_map(|action| match action {
-            Action::Publish(ports) => Some(ports.clone()),
-            _ => None,
-        });
-        let is_published = self.publish(wanted.unwrap_or_else(|| self.published.clone())).await;
+        let wanted = actions.iter().find_map(Action::ports).unwrap_or(&self.published).clone();
+        let is_published = self.publish(wanted).await;
         observed.published.clone_from(&self.published);
         if let Some(desired) = desired.as_deref().filter(|_| self.troubles.engine.is_none()) {
             self.carry_out(owner, desired, actions, is_published);
@@ -209,17 +210,11 @@ impl Reconciler {
         let Some(node) = self.shared.node_context() else { return };
         let mut jobs: BTreeMap<InstanceId, Vec<Action>> = BTreeMap::new();
         for action in actions {
-            match action {
-                Action::Publish(_) => {}
-                Action::Fail { instance, reason } => {
-                    tracing::warn!(instance.id = %instance, "{reason}");
-                    self.memory.blocked(&instance, reason, knit_runtime::clock::now());
-                }
-                other => {
-                    if let Some(instance) = other.instance() {
-                        jobs.entry(instance.clone()).or_default().push(other);
-                    }
-                }
+            if let Action::Fail { instance, reason } = action {
+                tracing::warn!(instance.id = %instance, "{reason}");
+                self.memory.blocked(&instance, reason, knit_runtime::clock::now());
+            } else if let Some(instance) = action.instance().cloned() {
+                jobs.entry(instance).or_default().push(action);
             }
         }
         for (instance, actions) in jobs {
@@ -257,10 +252,8 @@ impl Reconciler {
             let facts = EngineFacts { info, trouble };
             let changed = *known != facts;
             if changed && facts.trouble != known.trouble {
-                match &facts.trouble {
-                    Some(trouble) => tracing::warn!("{trouble}"),
-                    None => tracing::info!("this node can run containers again"),
-                }
+                let text = facts.trouble.as_deref();
+                tracing::warn!("{}", text.unwrap_or("this node can run containers again"));
             }
             *known = facts;
             changed

@@ -91,7 +91,7 @@ pub(super) async fn taken(
     words: String,
 ) -> Result<(), EngineError> {
     let holder =
-        client.inspect_container(&plan.name, None).await.map_err(|error| docker.refusal(error))?;
+        client.inspect_container(&plan.name, None).await.map_err(|error| docker.refusal(&error))?;
     let labels = holder.config.and_then(|config| config.labels).unwrap_or_default();
     let same = [LABEL_CLUSTER, LABEL_NODE, LABEL_INSTANCE]
         .into_iter()

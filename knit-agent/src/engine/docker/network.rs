@@ -40,9 +40,9 @@ pub(super) async fn ensure(docker: &Docker, plan: &NetworkPlan) -> Result<(), En
             );
             return Ok(());
         }
-        client.remove_network(NETWORK).await.map_err(|error| docker.refusal(error))?;
+        client.remove_network(NETWORK).await.map_err(|error| docker.refusal(&error))?;
     }
-    client.create_network(request(plan)).await.map_err(|error| docker.refusal(error))?;
+    client.create_network(request(plan)).await.map_err(|error| docker.refusal(&error))?;
     tracing::info!(subnet = %plan.subnet, "made the network \"{NETWORK}\"");
     Ok(())
 }
@@ -98,7 +98,7 @@ pub(super) async fn remove(docker: &Docker, owner: &Owner) -> Result<(), EngineE
         return Ok(());
     }
     let removed = client.remove_network(NETWORK).await;
-    super::unless(404, removed).map_err(|error| docker.refusal(error))
+    super::unless(404, removed).map_err(|error| docker.refusal(&error))
 }
 
 /// The interface of a bridge network.
@@ -118,7 +118,7 @@ async fn find(
     match client.inspect_network(name, None).await {
         Ok(network) => Ok(Some(network)),
         Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-        Err(error) => Err(docker.refusal(error)),
+        Err(error) => Err(docker.refusal(&error)),
     }
 }
 

@@ -36,20 +36,22 @@ const PERMANENT: [&str; 25] = [
 /// Tells a Docker that does not answer from one that refuses, and a lasting refusal from a
 /// passing one. What cannot be resolved or reached is reported as lasting: whoever waits for a
 /// deployment learns it within seconds, and it is still tried again, slowly.
-pub(super) fn explain(socket: &str, error: Error) -> EngineError {
-    match error {
-        Error::DockerResponseServerError { status_code, message } => {
-            EngineError::Refused { permanent: is_permanent(status_code, &message), words: message }
-        }
-        Error::DockerStreamError { error } => {
-            EngineError::Refused { permanent: is_permanent(0, &error), words: error }
-        }
-        Error::JsonDataError { message, .. } => EngineError::Refused {
-            words: format!("Docker's answer was not understood: {message}"),
-            permanent: false,
-        },
-        other => EngineError::Unreachable { socket: socket.to_owned(), problem: chain(&other) },
+pub(super) fn explain(socket: &str, error: &Error) -> EngineError {
+    let refused = |status, words: &str| EngineError::Refused {
+        permanent: is_permanent(status, words),
+        words: words.to_owned(),
+    };
+    if let Error::DockerResponseServerError { status_code, message } = error {
+        return refused(*status_code, message);
     }
+    if let Error::DockerStreamError { error } = error {
+        return refused(0, error);
+    }
+    if let Error::JsonDataError { message, .. } = error {
+        let words = format!("Docker's answer was not understood: {message}");
+        return EngineError::Refused { words, permanent: false };
+    }
+    EngineError::Unreachable { socket: socket.to_owned(), problem: chain(error) }
 }
 
 fn is_permanent(status: u16, words: &str) -> bool {
@@ -102,7 +104,7 @@ mod tests {
         ] {
             let error =
                 Error::DockerResponseServerError { status_code: status, message: words.to_owned() };
-            let explained = explain("/s", error);
+            let explained = explain("/s", &error);
             assert_eq!(explained.is_permanent(), permanent, "{words}");
             assert_eq!(explained.to_string(), words, "Docker's own words");
         }

@@ -193,15 +193,14 @@ proptest! {
             Some(Action::Publish(ports)) => ports,
             _ => &case.observed.published,
         };
-        let unwanted: BTreeSet<&String> = actions
-            .iter()
-            .filter_map(|action| match action {
-                Action::Stop { container, instance } => {
-                    (!case.desired.instances.contains_key(instance)).then_some(container)
-                }
-                _ => None,
-            })
-            .collect();
+        let mut unwanted = BTreeSet::new();
+        for action in &actions {
+            if let Action::Stop { container, instance } = action
+                && !case.desired.instances.contains_key(instance)
+            {
+                unwanted.insert(container);
+            }
+        }
         for (key, target) in ports {
             prop_assert_eq!(key.scope, Scope::Mesh);
             let is_live = case.observed.containers.iter().any(|c| {
