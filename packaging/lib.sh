@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# What quickstart and test share: Debian's packages, the Rust toolchain, steps with their time.
+
+# What Knit needs at run time.
+RUN_PACKAGES=(
+    ca-certificates curl docker.io iproute2 iptables iputils-ping nats-server nftables procps
+    busybox-static wireguard-tools
+)
+# What building it needs beside the Rust toolchain: SQLite is C.
+BUILD_PACKAGES=(gcc libc6-dev)
+# Rust that the workspace needs, as Cargo.toml's rust-version says.
+RUST_MINIMUM=1.95
+
+REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+STARTED=$(date +%s%N)
+
+# Says what happens now, with the seconds since the start.
+step() {
+    local millis=$((($(date +%s%N) - STARTED) / 1000000))
+    printf '\n%4d.%ds  %s\n' $((millis / 1000)) $((millis % 1000 / 100)) "$*" >&2
+}
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "root is needed for namespaces, WireGuard and Docker: sudo $0"
+}
+
+# Installs those of the named Debian packages that are missing.
+install_missing() {
+    local package missing=()
+    command -v dpkg-query >/dev/null || die "this script sets up Debian 12; elsewhere install: $*"
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+            missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    step "installing Debian packages: ${missing[*]}"
+    local log
+    log=$(mktemp)
+    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y \
+        --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+        cat "$log" >&2
+        rm -f "$log"
+        die "apt-get could not install: ${missing[*]}"
+    fi
+    rm -f "$log"
+}
+
+# Puts cargo on the PATH, also under sudo, whose PATH has none.
+find_cargo() {
+    local home dir candidates=()
+    if [ -n "${SUDO_USER:-}" ]; then
+        home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+        candidates+=("$home/.cargo/bin")
+        # rustup looks for its toolchains below HOME, which is root's under sudo.
+        if [ -d "$home/.rustup" ] && [ -z "${RUSTUP_HOME:-}" ]; then
+            export RUSTUP_HOME="$home/.rustup"
+        fi
+    fi
+    candidates+=("${CARGO_HOME:-$HOME/.cargo}/bin" "$HOME/.cargo/bin" /usr/local/cargo/bin)
+    for dir in "${candidates[@]}"; do
+        if ! command -v cargo >/dev/null && [ -x "$dir/cargo" ]; then
+            export PATH="$dir:$PATH"
+        fi
+    done
+    command -v cargo >/dev/null ||
+        die "no Rust toolchain found: install Rust $RUST_MINIMUM or newer (https://rustup.rs)"
+    local version
+    version=$(rustc --version | cut -d' ' -f2)
+    printf '%s\n%s\n' "$RUST_MINIMUM" "$version" | sort -VC ||
+        die "Rust $version is too old: $RUST_MINIMUM or newer is needed (rustup update stable)"
+}
+
+# Where cargo puts the programs of the development profile.
+programs_dir() {
+    cargo metadata --manifest-path "$REPO/Cargo.toml" --format-version 1 --no-deps |
+        sed 's/.*"target_directory":"\([^"]*\)".*/\1\/debug/'
+}
