@@ -65,6 +65,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         subnet,
         hostname: sanitize_hostname(&hostname(&args)),
         listen_port: args.listen_port,
+        boot: knit_runtime::clock::now().as_millis(),
         routes: args.advertise_routes.clone(),
         lan: !args.no_lan_discovery,
         keys: keys.clone(),

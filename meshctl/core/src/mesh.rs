@@ -61,6 +61,8 @@ pub struct Settings {
     pub subnet: MeshSubnet,
     pub hostname: String,
     pub listen_port: u16,
+    /// Differs from one start of the daemon to the next.
+    pub boot: u64,
     pub routes: Vec<IpNet>,
     pub lan: bool,
 }

@@ -39,6 +39,15 @@ pub struct Announcement {
     pub observed_endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nat_type: Option<String>,
+    pub kn: Extension,
+}
+
+/// What Go nodes ignore and ours understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Extension {
+    /// A number that differs from one start of the daemon to the next: one that has just started
+    /// knows nobody, and whoever hears it greets it at once.
+    pub boot: u64,
 }
 
 /// A peer as another node tells of it: hearsay.
@@ -75,6 +84,7 @@ pub struct Heard {
     pub routes: Vec<IpNet>,
     pub known_peers: Vec<HeardOf>,
     pub observed_endpoint: Option<SocketAddr>,
+    pub boot: Option<u64>,
 }
 
 /// One known peer of an announcement, checked.
@@ -138,6 +148,7 @@ pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
             })
             .collect(),
         observed_endpoint: text(body, "observed_endpoint").and_then(|text| text.parse().ok()),
+        boot: body.get("kn").and_then(|kn| kn.get("boot")).and_then(Value::as_u64),
     })
 }
 

@@ -116,11 +116,11 @@ impl Actor {
                 _ = rescans.tick() => self.rescan(&mut dirty).await,
                 _ = device_polls.tick() => {
                     self.poll_device(&mut dirty).await;
-                    self.keep_peers_if(&mut dirty);
                     self.publish(&statuses);
                 }
                 _ = ticks.tick() => {
                     self.on(Event::Tick, &mut dirty).await;
+                    self.keep_peers_if(&mut dirty);
                     self.publish(&statuses);
                 }
                 _ = keeps.tick() => dirty = true,

@@ -20,6 +20,7 @@ use knit_rpc::jsonrpc::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,7 @@ impl Server {
             Ok(request) => request,
             Err(message) => {
                 let message = format!("failed to parse request: {message}");
-                return Outcome::Answer(failure(&Value::Null, PARSE_ERROR, &message));
+                return Outcome::Answer(failure(RawValue::NULL, PARSE_ERROR, &message));
             }
         };
         if request.jsonrpc != "2.0" {
@@ -119,11 +120,11 @@ impl Server {
     }
 }
 
-fn success(id: &Value, result: &impl Serialize) -> String {
+fn success(id: &RawValue, result: &impl Serialize) -> String {
     format!(r#"{{"jsonrpc":"2.0","result":{},"id":{}}}"#, render(result), go_json::id(id))
 }
 
-fn failure(id: &Value, code: i32, message: &str) -> String {
+fn failure(id: &RawValue, code: i32, message: &str) -> String {
     format!(
         r#"{{"jsonrpc":"2.0","error":{{"code":{code},"message":{}}},"id":{}}}"#,
         render(&message),

@@ -107,6 +107,8 @@ impl Mesh {
         peer.message_at = Some(now.mono_ms);
         peer.message_unix = timestamp;
         peer.leaving_since = None;
+        let is_fresh_start = heard.boot.is_some() && heard.boot != peer.boot;
+        peer.boot = heard.boot.or(peer.boot);
         peer.met(via);
         if let Some(hostname) = &heard.hostname {
             peer.hostname.clone_from(hostname);
@@ -136,7 +138,8 @@ impl Mesh {
             }));
         }
         let control = self.control_of(from.ip());
-        if via == Via::Lan && is_new && self.contacts.may_greet(control, GREET_LAN_EVERY_MS, now) {
+        let knows_nobody = via == Via::Lan && (is_new || is_fresh_start);
+        if knows_nobody && self.contacts.may_greet(control, GREET_LAN_EVERY_MS, now) {
             let hello = self.hello(control, now);
             effects.push(hello);
         }

@@ -50,6 +50,7 @@ pub(super) struct Peer {
     pub(super) leaving_since: Option<u64>,
     pub(super) latency_ms: Option<u64>,
     pub(super) foreign_subnet_reported: bool,
+    pub(super) boot: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +78,7 @@ impl Peer {
             leaving_since: None,
             latency_ms: None,
             foreign_subnet_reported: false,
+            boot: None,
         }
     }
 

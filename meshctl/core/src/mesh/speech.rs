@@ -7,7 +7,7 @@ use super::effect::Effect;
 use super::event::Now;
 use super::peer::Peer;
 use crate::envelope::{Kind, PROTOCOL, sealed_len};
-use crate::message::{Announcement, Goodbye, KnownPeer};
+use crate::message::{Announcement, Extension, Goodbye, KnownPeer};
 
 /// Longest datagram: it passes every path's MTU, and a Go receiver's buffer many times over.
 const DATAGRAM_MAX_BYTES: usize = 1200;
@@ -55,6 +55,7 @@ impl Mesh {
             known_peers: Vec::new(),
             observed_endpoint: observed.map(|address| address.to_string()),
             nat_type: None,
+            kn: Extension { boot: self.settings.boot },
         }
     }
 

@@ -37,6 +37,7 @@ impl Node {
             subnet,
             hostname: format!("node-{number}"),
             listen_port: 51820,
+            boot: 1,
             routes: Vec::new(),
             lan: true,
             keys,
@@ -414,4 +415,19 @@ fn a_member_that_left_says_nothing_more() {
         "{goodbyes:?}"
     );
     assert_eq!(one.mesh.handle(Event::Tick, later(10_000)), []);
+}
+
+#[test]
+fn a_peer_that_has_just_started_is_greeted_although_it_is_known() {
+    let mut nodes = [Node::new(1, None), Node::new(2, None)];
+    settle(&mut nodes, START, true);
+    let [one, two] = &mut nodes;
+    let greets = |effects: &[Effect]| {
+        effects.iter().any(|e| matches!(e, Effect::Send { kind: Kind::Hello, .. }))
+    };
+    let datagram = two.announce(later(6_000));
+    assert!(!greets(&one.hear(Path::Lan, two.control(), &datagram, later(6_000))));
+    two.mesh.settings.boot = 2;
+    let datagram = two.announce(later(12_000));
+    assert!(greets(&one.hear(Path::Lan, two.control(), &datagram, later(12_000))));
 }

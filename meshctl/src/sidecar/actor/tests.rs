@@ -14,6 +14,7 @@ fn settings(number: u8, keys: &MeshKeys) -> (Settings, PrivateKey) {
         subnet: keys.default_subnet(),
         hostname: format!("node-{number}"),
         listen_port: 51820,
+        boot: 1,
         routes: Vec::new(),
         lan: true,
         keys: keys.clone(),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Renders compactly, with `<`, `>`, `&` and the two line separators escaped.
 pub(super) fn render(value: &impl Serialize) -> String {
@@ -10,18 +11,29 @@ pub(super) fn render(value: &impl Serialize) -> String {
 }
 
 /// Renders a request's id as it comes back out of Go: numbers through a float, keys sorted.
-pub(super) fn id(value: &Value) -> String {
+pub(super) fn id(raw: &RawValue) -> String {
+    // serde_json may miss a float's last digit, the standard library does not.
+    let number = raw.get().trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    match number {
+        Some(number) => float(number),
+        None => part_of_id(&serde_json::from_str(raw.get()).unwrap_or_default()),
+    }
+}
+
+fn part_of_id(value: &Value) -> String {
     match value {
         Value::Number(number) => float(number.as_f64().unwrap_or_default()),
         Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(id).collect();
+            let items: Vec<String> = items.iter().map(part_of_id).collect();
             format!("[{}]", items.join(","))
         }
         Value::Object(object) => {
             let mut keys: Vec<_> = object.iter().collect();
             keys.sort_by_key(|(key, _)| *key);
-            let entries: Vec<String> =
-                keys.iter().map(|(key, value)| format!("{}:{}", render(key), id(value))).collect();
+            let entries: Vec<String> = keys
+                .iter()
+                .map(|(key, value)| format!("{}:{}", render(key), part_of_id(value)))
+                .collect();
             format!("{{{}}}", entries.join(","))
         }
         Value::Null | Value::Bool(_) | Value::String(_) => render(value),

@@ -4,24 +4,36 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Request {
     pub(super) jsonrpc: String,
     pub(super) method: String,
     pub(super) params: Option<Map<String, Value>>,
-    pub(super) id: Value,
+    /// As it stands in the line: its digits matter.
+    pub(super) id: Box<RawValue>,
 }
 
 /// Parses a line; the error's text is only for people.
 pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
     let text = String::from_utf8_lossy(line);
     let entries: Option<Entries> = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-    let mut request = Request::default();
+    let mut request = Request {
+        jsonrpc: String::new(),
+        method: String::new(),
+        params: None,
+        id: RawValue::NULL.to_owned(),
+    };
     for (key, value) in entries.map(|entries| entries.0).unwrap_or_default() {
-        match (key.to_ascii_lowercase().as_str(), value) {
-            ("id", value) => request.id = value,
+        let name = key.to_ascii_lowercase();
+        if name == "id" {
+            request.id = value;
+            continue;
+        }
+        let value: Value = serde_json::from_str(value.get()).map_err(|e| e.to_string())?;
+        match (name.as_str(), value) {
             ("params", Value::Object(params)) => request.params = Some(params),
             ("params", Value::Null) => request.params = None,
             ("jsonrpc", Value::String(text)) => request.jsonrpc = text,
@@ -37,7 +49,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Request, String> {
 }
 
 /// An object's entries in the order in which they stand, duplicates included.
-struct Entries(Vec<(String, Value)>);
+struct Entries(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

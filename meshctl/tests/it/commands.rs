@@ -1,0 +1,81 @@
+//! The command line, as a person or a script uses it.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::{Lan, MESHCTL, eventually};
+
+fn meshctl(lan: &Lan, host: u8, arguments: &str) -> Output {
+    let mut command = lan.command(host, MESHCTL);
+    command.args(arguments.split(' ')).env("WGMESH_SOCKET", lan.socket(host)).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn init_prints_a_secret_and_nothing_else_on_stdout() {
+    let output = Command::new(MESHCTL).arg("init").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    assert_eq!(text.trim().len(), 183, "{text}");
+    meshctl_core::secret::Secret::parse(&text).unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("meshctl join --secret-file"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_listing_is_data_on_stdout() {
+    let lan = Lan::new(2);
+    let (one, two) = (lan.join(1, &[]), lan.join(2, &[]));
+    let (ip, other) = (one.mesh_ip().await, two.mesh_ip().await);
+    eventually("the mesh stands", || lan.pings(1, &other).then_some(()));
+
+    assert_eq!(json(&meshctl(&lan, 1, "status -o json"))["mesh_ip"], ip);
+    assert_eq!(json(&meshctl(&lan, 1, "peers count -o json"))["active"], 1);
+    let peers = json(&meshctl(&lan, 1, "peers -o json"));
+    assert_eq!(peers[0]["mesh_ip"], other);
+    let key = peers[0]["pubkey"].as_str().unwrap();
+    assert_eq!(json(&meshctl(&lan, 1, &format!("peers get {key} -o json")))["hostname"], "host2");
+    let unknown = meshctl(&lan, 1, "peers get unknown");
+    assert!(!unknown.status.success());
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("peer not found: unknown"));
+
+    let nodes = meshctl(&lan, 1, "nodes -o json");
+    let stderr = String::from_utf8_lossy(&nodes.stderr).into_owned();
+    assert!(stderr.contains("what the server knows"), "{stderr}");
+    let nodes = json(&nodes);
+    let shown = |index: usize, field: &str| nodes[index][field].clone();
+    assert_eq!((shown(0, "name"), shown(0, "mesh_ip")), ("host1".into(), ip.into()));
+    assert_eq!((shown(0, "local"), shown(0, "state")), (true.into(), "discovered".into()));
+    assert_eq!((shown(1, "name"), shown(1, "mesh_ip")), ("host2".into(), other.clone().into()));
+    let table = String::from_utf8(meshctl(&lan, 1, "nodes").stdout).unwrap();
+    assert!(table.lines().next().unwrap().starts_with("NAME"), "{table}");
+    let names = String::from_utf8(meshctl(&lan, 1, "nodes -o name").stdout).unwrap();
+    assert_eq!(names, "host1\nhost2\n");
+    for form in ["status -o yaml", "peers list -o wide", "nodes -o yaml", "status", "peers count"] {
+        let output = meshctl(&lan, 1, form);
+        assert!(output.status.success() && !output.stdout.is_empty(), "{form}");
+    }
+}
+
+#[test]
+fn without_daemon_and_server_the_reason_is_said() {
+    let lan = Lan::new(1);
+    let output = meshctl(&lan, 1, "nodes");
+    assert!(!output.status.success());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("start one with `meshctl join`"), "{stderr}");
+    assert!(stderr.contains("no Knit server answers"), "{stderr}");
+}
+
+#[test]
+fn join_without_a_secret_says_where_it_looks() {
+    let lan = Lan::new(1);
+    let output = meshctl(&lan, 1, "join");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("no mesh secret: give --secret-file"), "{stderr}");
+}

@@ -1,0 +1,92 @@
+#!/bin/busybox sh
+# The first process of the guest: two namespaces as hosts, the daemon on both, and what must hold.
+# Real tools are named by path: this shell would take its own applets first.
+# Each line "RESULT name=value" is read by the test; it powers off in any case.
+
+/bin/busybox mkdir -p /proc /sys /dev /run /tmp /var
+/bin/busybox --install -s /bin
+export PATH=/bin:/usr/bin:/sbin:/usr/sbin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs run /run
+ln -sf /run /var/run
+trap 'poweroff -f' EXIT
+
+for module in $(cat /modules/order); do insmod "/modules/$module"; done
+
+# The firmware leaves its escape sequences on the first line.
+echo
+result() { echo "RESULT $1=$2"; }
+
+for host in a b; do
+    /bin/ip netns add $host
+    /bin/ip -n $host link set lo up
+done
+/bin/ip link add va type veth peer name vb
+number=1
+for host in a b; do
+    /bin/ip link set v$host netns $host
+    /bin/ip -n $host addr add 192.168.77.$number/24 dev v$host
+    /bin/ip -n $host link set v$host up
+    number=$((number + 1))
+done
+
+start() {
+    /bin/ip netns exec "$1" meshctl join --secret-file /secret --state-dir "/state-$1" \
+        --socket-path "/$1.sock" --hostname "host-$1" >>"/log-$1" 2>&1 &
+    echo $! >"/pid-$1"
+}
+field() { WGMESH_SOCKET="/$1.sock" meshctl status -o json | sed -n "s/.*\"$2\": \"\(.*\)\".*/\1/p"; }
+await() { # seconds, command: until it succeeds
+    tries=$(($1 * 5))
+    shift
+    while [ $tries -gt 0 ]; do
+        "$@" >/dev/null 2>&1 && return 0
+        sleep 0.2
+        tries=$((tries - 1))
+    done
+    return 1
+}
+answers() { WGMESH_SOCKET="/$1.sock" meshctl status; }
+has_peer() { [ "$(WGMESH_SOCKET="/$1.sock" meshctl peers list -o name | wc -l)" = 1 ]; }
+
+start a
+start b
+await 30 answers a
+await 30 answers b
+result engine "$(field a engine)"
+ip=$(field b mesh_ip)
+await 30 /bin/ip netns exec a ping -n -c 1 -W 1 "$ip" && result mesh yes
+
+# A ping every 50 ms while one daemon is killed, restarted, stopped and started again.
+/bin/ip netns exec a ping -n -i 0.05 -c 200 -W 2 "$ip" >/ping.log &
+pinging=$!
+sleep 1
+kill -9 "$(cat /pid-a)"
+sleep 1
+start a
+await 10 has_peer a && result restarted yes
+kill "$(cat /pid-a)"
+await 5 [ ! -e /a.sock ]
+sleep 0.5
+start a
+await 10 has_peer a && result taken_over yes
+wait $pinging
+result received "$(sed -n 's/.* \([0-9]*\) received.*/\1/p' /ping.log)"
+result kind "$(/bin/ip -n a -d link show wg0 | grep -c wireguard)"
+
+WGMESH_SOCKET=/a.sock meshctl leave
+await 5 [ ! -e /a.sock ]
+/bin/ip -n a link show wg0 >/dev/null 2>&1 && result left no || result left yes
+
+# The other daemon's interface does not answer to a second engine, nor to a second identity.
+kill "$(cat /pid-b)"
+await 5 [ ! -e /b.sock ]
+/bin/ip netns exec b meshctl join --secret-file /secret --state-dir /state-b --socket-path /b.sock \
+    --engine userspace 2>&1 | grep -q 'was made by the kernel engine' && result other_engine refused
+/bin/ip netns exec b meshctl join --secret-file /secret --state-dir /state-new --socket-path /b.sock \
+    2>&1 | grep -q 'it has another private key' && result other_key refused
+
+cat /log-a /log-b
+cat /ping.log | tail -3

@@ -1,0 +1,116 @@
+//! The interface outlives the daemon; leaving removes it.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Lan, addr, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_live_through_kill_9_and_the_tunnel_is_back_within_a_second() {
+    let lan = Lan::new(2);
+    let (one, two) = (lan.join(1, &[]), lan.join(2, &[]));
+    let (ip, other) = (one.mesh_ip().await, two.mesh_ip().await);
+    eventually("the mesh stands", || lan.pings(1, &other).then_some(()));
+    let listener = lan.on_host(1, || TcpListener::bind((addr(&ip), 7000)).unwrap());
+    let address: SocketAddr = listener.local_addr().unwrap();
+    let dial = || TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+    let mut early = lan.on_host(2, dial);
+    let (mut accepted, _) = listener.accept().unwrap();
+
+    one.kill();
+    assert!(lan.mesh_interface(1).contains(&ip), "the address stays");
+    let start = Instant::now();
+    let one = lan.join(1, &[]);
+    eventually("a ping after the restart", || lan.pings(2, &ip).then_some(()));
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(1), "took {took:?}");
+    assert_eq!(one.mesh_ip().await, ip);
+
+    early.write_all(b"early").unwrap();
+    let mut heard = [0; 5];
+    accepted.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    accepted.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"early", "a connection of before the kill works on");
+    let _late = lan.on_host(2, dial);
+    listener.accept().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_leaves_the_interface_and_leave_removes_it() {
+    let lan = Lan::new(2);
+    let (mut one, two) = (lan.join(1, &[]), lan.join(2, &[]));
+    let (ip, other) = (one.mesh_ip().await, two.mesh_ip().await);
+    eventually("the mesh stands", || lan.pings(1, &other).then_some(()));
+    let key = one.client.status().await.unwrap().pubkey;
+    for file in ["wg0.json", "wg0-peers.json"] {
+        let path = lan.state_dir(1).join(file);
+        eventually("state is kept", || path.exists().then_some(()));
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{file}");
+    }
+
+    one.signal(Signal::SIGTERM);
+    assert!(one.ends());
+    assert!(lan.mesh_interface(1).contains(&ip), "SIGTERM leaves device and address");
+    assert!(!lan.socket(1).exists(), "and removes the socket");
+    drop(one);
+
+    let mut one = lan.join(1, &[]);
+    assert_eq!(one.mesh_ip().await, ip);
+    assert_eq!(one.client.status().await.unwrap().pubkey, key);
+    assert_eq!(one.client.peers().await.unwrap().len(), 1, "peers are taken over at once");
+    eventually("a ping after the restart", || lan.pings(1, &other).then_some(()));
+
+    one.client.leave().await.unwrap();
+    assert!(one.ends());
+    assert_eq!(lan.mesh_interface(1), "");
+    let start = Instant::now();
+    while !two.client.peers().await.unwrap().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(5), "the goodbye was not heard");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn teardown_removes_the_interface_at_sigterm() {
+    let lan = Lan::new(1);
+    let mut one = lan.join(1, &["--teardown"]);
+    one.mesh_ip().await;
+    one.signal(Signal::SIGTERM);
+    assert!(one.ends());
+    assert_eq!(lan.mesh_interface(1), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_identity_is_refused_and_not_replaced() {
+    let lan = Lan::new(1);
+    let path = lan.state_dir(1).join("wg0.json");
+    fs::create_dir(lan.state_dir(1)).unwrap();
+    fs::write(&path, "{\"wg_pub").unwrap();
+    let mut one = lan.join(1, &[]);
+    assert!(!one.ends());
+    let log = one.log();
+    assert!(log.contains("wg0.json is damaged: restore the file"), "{log}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"wg_pub");
+    assert_eq!(lan.mesh_interface(1), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interface_that_is_not_ours_is_left_alone() {
+    let lan = Lan::new(1);
+    let ip = |arguments: &str| {
+        assert!(lan.command(1, "ip").args(arguments.split(' ')).status().unwrap().success());
+    };
+    ip("tuntap add dev wg0 mode tun");
+    ip("addr add 198.51.100.1/24 dev wg0");
+    let mut one = lan.join(1, &[]);
+    assert!(!one.ends());
+    let log = one.log();
+    assert!(log.contains("interface wg0 belongs to something else"), "{log}");
+    assert!(lan.mesh_interface(1).contains("198.51.100.1"));
+}

@@ -1,0 +1,12 @@
+//! The real binary between real network namespaces, and in a real kernel.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod clash;
+mod client;
+mod commands;
+mod guest;
+mod lifetime;
+mod meshing;
+mod socket;
+mod support;

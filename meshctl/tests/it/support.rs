@@ -1,0 +1,234 @@
+//! Hosts as network namespaces on one bridge, and daemons on them. All ends with its owner.
+
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use knit_link::mesh::MeshClient;
+use nix::sched::{CloneFlags, setns};
+
+pub(crate) const MESHCTL: &str = env!("CARGO_BIN_EXE_meshctl");
+
+/// A directory of its own for each test, removed with its owner.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("meshctl-{}", unique()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn unique() -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Some hosts on one LAN, 192.168.77.1 and up, with the secret of one mesh.
+pub(crate) struct Lan {
+    id: String,
+    pub(crate) scratch: Scratch,
+    hosts: u8,
+}
+
+impl Lan {
+    pub(crate) fn new(hosts: u8) -> Self {
+        let lan = Self { id: unique(), scratch: Scratch::new(), hosts };
+        let secret = format!("a secret of one test only {}", lan.id);
+        fs::write(lan.secret_file(), secret).unwrap();
+        fs::set_permissions(lan.secret_file(), fs::Permissions::from_mode(0o600)).unwrap();
+        let hub = lan.hub();
+        ip(&format!("netns add {hub}"));
+        ip(&format!("-n {hub} link add br0 type bridge"));
+        ip(&format!("-n {hub} link set br0 up"));
+        for host in 1..=hosts {
+            let ns = lan.namespace(host);
+            ip(&format!("netns add {ns}"));
+            ip(&format!("link add eth0 netns {ns} type veth peer name p{host} netns {hub}"));
+            ip(&format!("-n {hub} link set p{host} master br0 up"));
+            ip(&format!("-n {ns} link set lo up"));
+            ip(&format!("-n {ns} addr add 192.168.77.{host}/24 dev eth0"));
+            ip(&format!("-n {ns} link set eth0 up"));
+        }
+        lan
+    }
+
+    pub(crate) fn secret_file(&self) -> PathBuf {
+        self.scratch.path("secret")
+    }
+
+    pub(crate) fn namespace(&self, host: u8) -> String {
+        format!("mc{}-{host}", self.id)
+    }
+
+    fn hub(&self) -> String {
+        format!("mc{}-hub", self.id)
+    }
+
+    pub(crate) fn state_dir(&self, host: u8) -> PathBuf {
+        self.scratch.path(&format!("state{host}"))
+    }
+
+    pub(crate) fn socket(&self, host: u8) -> PathBuf {
+        self.scratch.path(&format!("{host}.sock"))
+    }
+
+    /// Starts a daemon on a host, with further flags.
+    pub(crate) fn join(&self, host: u8, flags: &[&str]) -> Daemon {
+        self.join_at(host, &self.socket(host), flags)
+    }
+
+    pub(crate) fn join_at(&self, host: u8, socket: &Path, flags: &[&str]) -> Daemon {
+        let log = self.scratch.path(&format!("{host}.log"));
+        let child = self
+            .command(host, MESHCTL)
+            .args(["join", "--interface", "wg0", "--hostname", &format!("host{host}")])
+            .arg("--secret-file")
+            .arg(self.secret_file())
+            .arg("--state-dir")
+            .arg(self.state_dir(host))
+            .arg("--socket-path")
+            .arg(socket)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Daemon { child, log, client: MeshClient::new(socket) }
+    }
+
+    /// A command that runs on a host.
+    pub(crate) fn command(&self, host: u8, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(host), program]);
+        for variable in ["WGMESH_SECRET", "WGMESH_SECRET_FILE", "WGMESH_SOCKET", "KNIT_SERVER"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    pub(crate) fn pings(&self, host: u8, to: &str) -> bool {
+        let mut ping = self.command(host, "ping");
+        let ping = ping.args(["-n", "-c", "1", "-W", "0.2", to]).stdout(Stdio::null());
+        ping.stderr(Stdio::null()).status().unwrap().success()
+    }
+
+    /// What `ip -brief address show dev wg0` prints on a host; empty without the interface.
+    pub(crate) fn mesh_interface(&self, host: u8) -> String {
+        let mut ip = self.command(host, "ip");
+        let output = ip.args(["-brief", "-4", "address", "show", "dev", "wg0"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs `work` in a thread that lives on the host: the sockets it makes are the host's.
+    pub(crate) fn on_host<R: Send>(&self, host: u8, work: impl FnOnce() -> R + Send) -> R {
+        let path = Path::new("/var/run/netns").join(self.namespace(host));
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                setns(File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            thread.join().unwrap()
+        })
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        let hosts = (1..=self.hosts).map(|host| self.namespace(host));
+        for namespace in hosts.chain([self.hub()]) {
+            let _ = Command::new("ip").args(["netns", "del", &namespace]).status();
+        }
+    }
+}
+
+/// A running `meshctl join`. Dropping it kills it, and shows its log when the test fails.
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+    pub(crate) client: MeshClient,
+}
+
+impl Daemon {
+    pub(crate) fn signal(&mut self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.signal(nix::sys::signal::Signal::SIGKILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the end; returns whether it was a good one.
+    pub(crate) fn ends(&mut self) -> bool {
+        eventually("the daemon ends", || self.child.try_wait().unwrap()).success()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Its mesh address, as soon as its socket answers.
+    pub(crate) async fn mesh_ip(&self) -> String {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.client.status().await {
+                Ok(status) => return status.mesh_ip,
+                Err(error) if Instant::now() > deadline => {
+                    panic!("no status: {error}\n{}", self.log())
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.log());
+        }
+    }
+}
+
+/// Asks again until there is an answer; fails after ten seconds.
+#[track_caller]
+pub(crate) fn eventually<R>(what: &str, mut ask: impl FnMut() -> Option<R>) -> R {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments}: {error}");
+}
+
+pub(crate) fn addr(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
