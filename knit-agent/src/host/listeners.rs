@@ -1,4 +1,4 @@
-//! Which of the host's own processes listen on which port: `/proc/self/net/{tcp,tcp6,udp,udp6}`
+//! Which of the host's own processes listen on which port: `/proc/thread-self/net/{tcp,tcp6,udp,udp6}`
 //! for the sockets, `/proc/*/fd` for whose they are.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub fn on(ports: &BTreeSet<(Protocol, u16)>) -> Vec<Listener> {
     let sockets: Vec<Socket> = TABLES
         .iter()
         .flat_map(|(table, protocol)| {
-            let text = std::fs::read_to_string(format!("/proc/self/net/{table}"));
+            let text = std::fs::read_to_string(format!("/proc/thread-self/net/{table}"));
             parse(&text.unwrap_or_default(), *protocol)
         })
         .filter(|socket| ports.contains(&(socket.protocol, socket.port)))
@@ -99,7 +99,7 @@ fn local_address(hex_text: &str) -> Option<IpAddr> {
 /// container's process may hold a socket of the same number elsewhere.
 fn owners(inodes: &BTreeSet<u64>) -> BTreeMap<u64, String> {
     let mut owners = BTreeMap::new();
-    let Ok(own_namespace) = std::fs::read_link("/proc/self/ns/net") else { return owners };
+    let Ok(own_namespace) = std::fs::read_link("/proc/thread-self/ns/net") else { return owners };
     let Ok(processes) = std::fs::read_dir("/proc") else { return owners };
     for process in processes.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {

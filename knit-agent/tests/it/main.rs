@@ -1,0 +1,9 @@
+//! The agent as a whole: in process with fakes, and with a real Docker, real nftables and a real
+//! socket in namespaces of their own (these need root).
+
+mod cluster;
+mod docker;
+mod firewall;
+mod lifecycle;
+mod mesh;
+mod support;
