@@ -30,6 +30,8 @@ impl App {
         let adoption = adoption::adopt(&world.snapshot, &held, now);
         let mut node = node.clone();
         node.adopting = false;
+        // What it holds was sent to it in a former life: its next beat must not look forgotten.
+        node.published = node.published.max(held.assignment.generation);
         node.generation =
             assignment::next(node.generation.max(held.assignment.generation), world.snapshot.epoch);
         self.store_adoption(&adoption, &node).await?;
