@@ -10,7 +10,7 @@
 mod listing;
 
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,10 +26,10 @@ use listing::Listing;
 pub const PROGRAM_MAX: Duration = Duration::from_secs(10);
 
 /// The rules of this network namespace.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Nftables {
     /// What we wrote last, and how the kernel showed it then, elements aside.
-    written: Mutex<Option<Written>>,
+    written: Arc<Mutex<Option<Written>>>,
 }
 
 #[derive(Debug, Clone)]

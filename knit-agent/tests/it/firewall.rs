@@ -1,0 +1,171 @@
+//! Real nftables in a namespace: a mesh neighbour, a LAN neighbour, two containers on a bridge.
+
+use std::net::Ipv4Addr;
+
+use knit_agent::firewall::Firewall;
+use knit_agent::firewall::nftables::Nftables;
+use knit_agent_core::nft::Rules;
+use knit_agent_core::publish::{HostPort, PortMap, Scope, Target};
+use knit_rpc::spec::Protocol;
+
+use crate::support::namespace::{Neighbour, fetch, in_namespace, run};
+
+const MESH: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+const LAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+struct Host {
+    mesh: Neighbour,
+    lan: Neighbour,
+    one: Neighbour,
+    _two: Neighbour,
+}
+
+impl Host {
+    fn new() -> Self {
+        run("ip link add knit0 type bridge");
+        run("ip addr add 10.208.0.1/24 dev knit0");
+        run("ip link set knit0 up");
+        let mesh = Neighbour::new("mesh0", Some("10.99.0.1/24"), "10.99.0.2/24", None);
+        let lan = Neighbour::new("lan0", Some("192.0.2.1/24"), "192.0.2.2/24", None);
+        let one = Neighbour::new("c1", None, "10.208.0.2/24", Some("knit0"));
+        let two = Neighbour::new("c2", None, "10.208.0.3/24", Some("knit0"));
+        for (container, name) in [(&one, "one"), (&two, "two")] {
+            container.run("ip route add default via 10.208.0.1");
+            container.serve(name);
+        }
+        // An attacker on the LAN sends to mesh and container addresses by way of this host.
+        lan.run("ip route add 10.99.0.0/24 via 192.0.2.1");
+        lan.run("ip route add 10.208.0.0/24 via 192.0.2.1");
+        mesh.run("ip route add 10.208.0.0/24 via 10.99.0.1");
+        Self { mesh, lan, one, _two: two }
+    }
+}
+
+fn rules(ports: &[(Scope, u16, u8)]) -> Rules {
+    let ports: PortMap = ports
+        .iter()
+        .map(|(scope, port, host)| {
+            let key = HostPort { scope: *scope, protocol: Protocol::Tcp, port: *port };
+            (key, Target { address: Ipv4Addr::new(10, 208, 0, *host), port: 80 })
+        })
+        .collect();
+    Rules {
+        mesh_ip: Some(MESH),
+        inside: ["mesh0", "lo", "knit0"].map(str::to_owned).into(),
+        bridges: ["knit0".to_owned()].into(),
+        subnet: Some("10.208.0.0/24".parse().unwrap()),
+        ports,
+    }
+}
+
+fn some(name: &str) -> Option<String> {
+    Some(name.to_owned())
+}
+
+#[test]
+fn a_port_is_reached_over_the_mesh_and_from_the_host_and_not_from_the_lan() {
+    in_namespace(|| async {
+        let host = Host::new();
+        let (published, container) = ((MESH, 8080), (Ipv4Addr::new(10, 208, 0, 3), 80));
+        let firewall = Nftables::new();
+        assert_eq!(host.lan.fetch(container), some("two"), "without a guard it is open");
+        firewall.apply(&rules(&[(Scope::Mesh, 8080, 3)])).await.unwrap();
+
+        assert_eq!(host.mesh.fetch(published), some("two"));
+        assert_eq!(fetch(published), some("two"), "the host itself");
+        assert_eq!(host.one.fetch(published), some("two"), "a container on the same bridge");
+        assert_eq!(host.mesh.fetch(container), some("two"), "routed over the mesh");
+        assert_eq!(host.lan.fetch(published), None, "the mesh address by way of the LAN");
+        assert_eq!(host.lan.fetch((LAN, 8080)), None, "the LAN address");
+        assert_eq!(host.lan.fetch(container), None, "the container itself");
+    });
+}
+
+#[test]
+fn the_guard_covers_what_the_host_itself_listens_on() {
+    in_namespace(|| async {
+        let host = Host::new();
+        let listener = std::net::TcpListener::bind((MESH, 7400)).unwrap();
+        let connect = |from: &Neighbour| {
+            let address = (MESH, 7400).into();
+            let limit = std::time::Duration::from_secs(1);
+            let connecting =
+                from.spawn(move || std::net::TcpStream::connect_timeout(&address, limit).is_ok());
+            connecting.join().unwrap()
+        };
+        assert!(connect(&host.lan), "without a guard it is open");
+        Nftables::new().apply(&rules(&[])).await.unwrap();
+        assert!(!connect(&host.lan));
+        assert!(connect(&host.mesh));
+        drop(listener);
+    });
+}
+
+#[test]
+fn public_and_literal_addresses_are_what_they_say() {
+    in_namespace(|| async {
+        let host = Host::new();
+        let firewall = Nftables::new();
+        let both = [(Scope::Public, 9090, 2), (Scope::Address(LAN), 9191, 3)];
+        firewall.apply(&rules(&both)).await.unwrap();
+        assert_eq!(host.lan.fetch((LAN, 9090)), some("one"));
+        assert_eq!(host.mesh.fetch((MESH, 9090)), some("one"));
+        assert_eq!(host.lan.fetch((LAN, 9191)), some("two"));
+        assert_eq!(host.mesh.fetch((MESH, 9191)), None);
+        assert_eq!(fetch((LAN, 9191)), some("two"));
+        firewall.apply(&rules(&both[..1])).await.unwrap();
+        assert_eq!(host.lan.fetch((LAN, 9191)), None);
+    });
+}
+
+#[test]
+fn swapping_under_load_loses_no_connection() {
+    in_namespace(|| async {
+        let host = Host::new();
+        let firewall = Nftables::new();
+        firewall.apply(&rules(&[(Scope::Mesh, 8080, 2)])).await.unwrap();
+        let load = host.mesh.load((MESH, 8080));
+        for swap in 0..20u8 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            firewall.apply(&rules(&[(Scope::Mesh, 8080, 2 + (swap + 1) % 2)])).await.unwrap();
+            if swap % 5 == 4 {
+                // An agent that starts anew replaces the whole table.
+                let target = 2 + (swap + 1) % 2;
+                Nftables::new().apply(&rules(&[(Scope::Mesh, 8080, target)])).await.unwrap();
+            }
+        }
+        let answers = load.stop();
+        let of = |name: &str| answers.iter().filter(|answer| **answer == some(name)).count();
+        assert_eq!(of("one") + of("two"), answers.len(), "of {} some got none", answers.len());
+        assert!(of("one") > 0 && of("two") > 0, "both had their turn");
+    });
+}
+
+#[test]
+fn whatever_was_done_to_the_table_it_is_as_it_should_be_again() {
+    in_namespace(|| async {
+        let host = Host::new();
+        let firewall = Nftables::new();
+        let wanted = rules(&[(Scope::Mesh, 8080, 2)]);
+        firewall.apply(&wanted).await.unwrap();
+        for damage in [
+            "nft flush ruleset",
+            "nft delete table ip knit",
+            "nft flush chain ip knit published",
+            "nft flush map ip knit mesh",
+            "nft flush set ip knit mesh_addr",
+            "nft add element ip knit mesh { tcp . 9999 : 10.208.0.3 . 80 }",
+            "nft insert rule ip knit guard drop",
+        ] {
+            run(damage);
+            firewall.apply(&wanted).await.unwrap();
+            assert_eq!(host.mesh.fetch((MESH, 8080)), some("one"), "after {damage}");
+            assert_eq!(host.mesh.fetch((MESH, 9999)), None, "after {damage}");
+            assert_eq!(host.lan.fetch((MESH, 8080)), None, "after {damage}");
+        }
+        run("nft add table ip other");
+        firewall.clear().await.unwrap();
+        assert!(!firewall.stands().await.unwrap());
+        assert!(run("nft list tables").contains("ip other"), "what is not ours stays");
+    });
+}
