@@ -1,0 +1,200 @@
+//! The agent on a real Docker and real nftables, with a neighbour in the mesh who looks on.
+
+use std::net::Ipv4Addr;
+
+use knit_agent::agent::Agent;
+use knit_agent::engine::Engine;
+use knit_agent::engine::docker::Docker;
+use knit_agent::firewall::nftables::Nftables;
+use knit_agent::mesh::MeshAddress;
+use knit_agent_core::Owner;
+use knit_agent_core::container::{self, ContainerPlan};
+use knit_rpc::message::{AssignedInstance, Phase};
+use knit_rpc::spec::InstanceSpec;
+use serde_json::json;
+
+use crate::support::agent::{instance, start_at};
+use crate::support::dockerd::{Dockerd, IMAGE, web_command};
+use crate::support::namespace::{Neighbour, in_namespace, run};
+use crate::support::server::Server;
+use crate::support::{TempDir, until};
+
+const MESH: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+const PUBLISHED: (Ipv4Addr, u16) = (MESH, 8080);
+
+struct Host {
+    dir: TempDir,
+    server: Server,
+    dockerd: Dockerd,
+    mesh: Neighbour,
+}
+
+type Instance = (AssignedInstance, InstanceSpec);
+
+impl Host {
+    async fn new() -> Self {
+        let mesh = Neighbour::new("mesh0", Some("10.99.0.1/24"), "10.99.0.2/24", None);
+        let (dir, server) = (TempDir::new(), Server::start().await);
+        Self { dir, server, dockerd: Dockerd::start().await, mesh }
+    }
+
+    fn agent(&self) -> Agent {
+        let mesh =
+            MeshAddress { ip: MESH, interface: "mesh0".to_owned(), pubkey: "key".to_owned() };
+        let (engine, firewall) = (self.dockerd.engine(), Nftables::new());
+        start_at(mesh, self.dir.path(), &self.server, &engine, &firewall).unwrap()
+    }
+
+    async fn until_phase(&self, (assigned, _): &Instance, phase: Option<Phase>) {
+        until(&format!("{} is {phase:?}", assigned.id), || {
+            self.server.seen(|seen| seen.instances.get(&assigned.id).map(|one| one.phase)) == phase
+        })
+        .await;
+    }
+
+    fn owner(&self, agent: &Agent) -> Owner {
+        Owner {
+            cluster: self.server.cluster.clone(),
+            node: agent.shared.identity.node.clone(),
+        }
+    }
+}
+
+fn web(revision: u64) -> Instance {
+    instance(
+        "web",
+        revision,
+        json!({
+            "image": IMAGE,
+            "command": web_command(),
+            "env": {"REVISION": revision.to_string()},
+            "ports": [{"container_port": 80, "host_port": 8080}],
+            "templates": [{
+                "destination": "/www/index.html",
+                "content": "revision {{env.REVISION}} on {{node.name}}",
+            }],
+        }),
+    )
+}
+
+async fn containers(engine: &Docker, owner: &Owner) -> Vec<String> {
+    engine.list(owner).await.unwrap().into_iter().map(|found| found.id).collect()
+}
+
+#[test]
+fn rollouts_and_a_restarted_agent_lose_no_connection() {
+    in_namespace(|| async {
+        let host = Host::new().await;
+        let agent = host.agent();
+        let node = agent.shared.identity.node.clone();
+        let first = web(1);
+        host.server.assign(&node, 1, std::slice::from_ref(&first)).await;
+        host.until_phase(&first, Some(Phase::Running)).await;
+        until("it answers", || host.mesh.fetch(PUBLISHED).is_some()).await;
+        assert_eq!(host.mesh.fetch(PUBLISHED).unwrap(), "revision 1 on host-a");
+
+        let load = host.mesh.load(PUBLISHED);
+        let second = web(2);
+        host.server.assign(&node, 2, &[first.clone(), second.clone()]).await;
+        host.until_phase(&second, Some(Phase::Running)).await;
+        host.server.assign(&node, 3, std::slice::from_ref(&second)).await;
+        host.until_phase(&first, None).await;
+
+        let engine = host.dockerd.engine();
+        let before = containers(&engine, &host.owner(&agent)).await;
+        agent.stop().await;
+        let reports = host.server.seen(|seen| seen.reports.len());
+        let agent = host.agent();
+        until("the second agent reported", || {
+            host.server.seen(|seen| seen.reports.len()) > reports
+        })
+        .await;
+        assert_eq!(containers(&engine, &host.owner(&agent)).await, before);
+        run("nft flush chain ip knit guard");
+        until("the guard is back", || {
+            run("nft list chain ip knit guard").contains("@mesh_addr")
+        })
+        .await;
+
+        let answers = load.stop();
+        let lost = answers.iter().filter(|answer| answer.is_none()).count();
+        assert_eq!(lost, 0, "of {} connections", answers.len());
+        for revision in ["revision 1 on host-a", "revision 2 on host-a"] {
+            assert!(answers.iter().flatten().any(|answer| answer == revision), "{revision}");
+        }
+
+        host.server.assign(&node, 4, &[]).await;
+        host.until_phase(&second, None).await;
+        assert!(containers(&engine, &host.owner(&agent)).await.is_empty());
+        assert_eq!(host.mesh.fetch(PUBLISHED), None);
+        agent.stop().await;
+    });
+}
+
+#[test]
+fn a_docker_that_restarts_and_rules_that_vanish_are_mended() {
+    in_namespace(|| async {
+        let mut host = Host::new().await;
+        let agent = host.agent();
+        let node = agent.shared.identity.node.clone();
+        let one = web(1);
+        host.server.assign(&node, 1, std::slice::from_ref(&one)).await;
+        host.until_phase(&one, Some(Phase::Running)).await;
+
+        // Others' containers: another cluster's, and one without labels.
+        let engine = host.dockerd.engine();
+        let mut other = host.owner(&agent);
+        other.cluster = knit_rpc::id::ClusterId::from_bytes([0xee; 16]);
+        let foreign = foreign(&other);
+        engine.create(&foreign).await.unwrap();
+
+        host.dockerd.stop();
+        until("the node says that Docker is away", || {
+            agent.shared.engine.borrow().trouble.is_some()
+        })
+        .await;
+        run("nft flush ruleset");
+        host.dockerd.run().await;
+        until("all is as before", || {
+            agent.shared.engine.borrow().trouble.is_none() && host.mesh.fetch(PUBLISHED).is_some()
+        })
+        .await;
+        assert_eq!(containers(&engine, &other).await.len(), 1, "untouched");
+
+        run("nft flush ruleset");
+        until("the rules are back", || host.mesh.fetch(PUBLISHED).is_some()).await;
+        host.server.assign(&node, 2, &[]).await;
+        host.until_phase(&one, None).await;
+        assert_eq!(containers(&engine, &other).await.len(), 1, "untouched");
+        agent.stop().await;
+    });
+}
+
+#[test]
+fn a_port_of_the_hosts_is_refused_and_taken_once_it_is_free() {
+    in_namespace(|| async {
+        let host = Host::new().await;
+        let listener = std::net::TcpListener::bind((MESH, 8080)).unwrap();
+        let agent = host.agent();
+        let one = web(1);
+        host.server.assign(&agent.shared.identity.node, 1, std::slice::from_ref(&one)).await;
+        host.until_phase(&one, Some(Phase::Failed)).await;
+        let message = host.server.seen(|seen| seen.instances[&one.0.id].message.clone()).unwrap();
+        assert!(message.starts_with("port 8080/tcp on mesh is taken: "), "{message}");
+        drop(listener);
+        host.until_phase(&one, Some(Phase::Running)).await;
+        host.server.assign(&agent.shared.identity.node, 2, &[]).await;
+        host.until_phase(&one, None).await;
+        agent.stop().await;
+    });
+}
+
+fn foreign(owner: &Owner) -> ContainerPlan {
+    let (assigned, spec) = instance("other", 1, json!({"image": IMAGE, "networks": ["bridge"]}));
+    let wanted = knit_agent_core::Wanted { assigned, spec: spec.into() };
+    let plan = container::plan(owner, &wanted, std::path::Path::new("/nonexistent"));
+    ContainerPlan {
+        args: vec!["/bin/busybox".to_owned(), "sleep".to_owned(), "1000".to_owned()],
+        ..plan
+    }
+}
