@@ -106,6 +106,8 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         stop,
         leave: leave.clone(),
         teardown: args.teardown,
+        said: String::new(),
+        probed: 0,
     };
     let statuses = actor.watch_status();
     let server = rpc_server::Server { queries, statuses: statuses.subscribe(), leave };

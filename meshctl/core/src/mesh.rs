@@ -248,7 +248,7 @@ impl Mesh {
         let gone = self.configured.keys().filter(|key| !desired.contains_key(*key));
         effects.extend(gone.map(|key| Effect::RemovePeer(*key)));
         let changed =
-            desired.iter().filter(|(key, config)| self.configured.get(*key) != Some(*config));
+            desired.iter().filter(|(key, config)| config.differs_from(self.configured.get(*key)));
         effects.extend(changed.map(|(_, config)| Effect::SetPeer(config.clone())));
         self.configured = desired;
     }

@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(100);
 const DEVICE_POLL: Duration = Duration::from_secs(1);
 const RESCAN: Duration = Duration::from_secs(2);
 const KEEP_PEERS_EVERY: Duration = Duration::from_secs(30);
-const PROBE_EVERY: Duration = Duration::from_secs(10);
+const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// Most peers whose latency is measured in one round.
 const PROBES_MAX: usize = 64;
 /// Any port does: the packet is for the tunnel, not for its receiver.
@@ -75,6 +75,10 @@ pub(super) struct Actor {
     /// Stop, say goodbye and remove the interface.
     pub(super) leave: CancellationToken,
     pub(super) teardown: bool,
+    /// What the service manager was told last.
+    pub(super) said: String,
+    /// How far the rounds of probes have come.
+    pub(super) probed: usize,
 }
 
 impl Actor {
@@ -113,7 +117,10 @@ impl Actor {
                 Some((key, millis)) = measured.recv() => {
                     self.on(Event::Latency { key, millis }, &mut dirty).await;
                 }
-                _ = rescans.tick() => self.rescan(&mut dirty).await,
+                _ = rescans.tick() => {
+                    self.rescan(&mut dirty).await;
+                    self.assert_interface().await?;
+                }
                 _ = device_polls.tick() => {
                     self.poll_device(&mut dirty).await;
                     self.publish(&statuses);
@@ -222,21 +229,39 @@ impl Actor {
         }
     }
 
+    /// Puts the address back if somebody took it. Without its interface a daemon is of no use: it
+    /// ends, and its supervisor starts one that makes it anew.
+    async fn assert_interface(&self) -> Result<()> {
+        let prefix_len = self.mesh.settings().subnet.net().prefix_len();
+        let address = Ipv4Net::new(self.mesh.mesh_ip(), prefix_len)?;
+        if self.links.find(&self.interface).await?.is_none() {
+            anyhow::bail!("interface {} was removed: start again to make it anew", self.interface);
+        }
+        if let Err(error) = self.links.set_address(&self.interface, address).await {
+            warn_chain(&error);
+        }
+        Ok(())
+    }
+
     fn keep_peers_if(&self, dirty: &mut bool) {
         if std::mem::take(dirty) {
             self.state.keep_peers(&self.mesh.cached_peers(), self.clock.now().unix);
         }
     }
 
-    fn probe_peers(&self, latencies: &mpsc::Sender<(PublicKey, Option<u64>)>) {
+    fn probe_peers(&mut self, latencies: &mpsc::Sender<(PublicKey, Option<u64>)>) {
         let port = self.mesh.settings().keys.probe_port();
-        for peer in self.mesh.active_peers(self.clock.now()).into_iter().take(PROBES_MAX) {
-            let Some(ip) = peer.mesh_ip else { continue };
+        let peers = self.mesh.active_peers(self.clock.now());
+        let round = peers.len().min(PROBES_MAX);
+        let begin = self.probed.checked_rem(peers.len()).unwrap_or_default();
+        self.probed = begin + round;
+        for peer in peers.iter().cycle().skip(begin).take(round) {
+            let (key, Some(ip)) = (peer.key, peer.mesh_ip) else { continue };
             let latencies = latencies.clone();
             tokio::spawn(async move {
                 let millis = probe::latency(ip, port).await;
                 // The actor has ended when nobody listens.
-                let _ = latencies.send((peer.key, millis)).await;
+                let _ = latencies.send((key, millis)).await;
             });
         }
     }
@@ -275,7 +300,7 @@ impl Actor {
     }
 
     /// Tells watchers and the service manager, if anything but the uptime has changed.
-    fn publish(&self, statuses: &watch::Sender<MeshStatus>) {
+    fn publish(&mut self, statuses: &watch::Sender<MeshStatus>) {
         let status = self.status();
         statuses.send_if_modified(|last| {
             let same = MeshStatus { uptime: last.uptime, ..status.clone() } == *last;
@@ -285,7 +310,11 @@ impl Actor {
             !same
         });
         let peers = self.mesh.active_peers(self.clock.now()).len();
-        knit_runtime::notify::status(&format!("{}, {peers} peers", status.mesh_ip));
+        let text = format!("{}, {peers} peers", status.mesh_ip);
+        if text != self.said {
+            knit_runtime::notify::status(&text);
+            self.said = text;
+        }
     }
 }
 

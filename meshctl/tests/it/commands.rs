@@ -79,3 +79,14 @@ fn join_without_a_secret_says_where_it_looks() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("no mesh secret: give --secret-file"), "{stderr}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leave_returns_when_the_interface_is_gone() {
+    let lan = Lan::new(1);
+    let one = lan.join(1, &[]);
+    one.mesh_ip().await;
+    let output = meshctl(&lan, 1, "leave");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(lan.mesh_interface(1), "");
+    assert!(!meshctl(&lan, 1, "leave").status.success(), "nobody is there any more");
+}

@@ -141,7 +141,7 @@ fn initramfs(scratch: &Scratch, kernel: &Kernel) -> PathBuf {
     for module in kernel.modules() {
         let name = module.file_name().unwrap().to_str().unwrap().to_owned();
         fs::copy(&module, root.join("modules").join(&name)).unwrap();
-        if name.ends_with(".xz") {
+        if module.extension().is_some_and(|extension| extension == "xz") {
             run(Command::new("xz").arg("-d").arg(root.join("modules").join(&name)));
         }
         order.push_str(name.trim_end_matches(".xz"));

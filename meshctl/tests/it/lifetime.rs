@@ -114,3 +114,22 @@ async fn an_interface_that_is_not_ours_is_left_alone() {
     assert!(log.contains("interface wg0 belongs to something else"), "{log}");
     assert!(lan.mesh_interface(1).contains("198.51.100.1"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_address_comes_back_and_a_lost_interface_ends_the_daemon() {
+    let lan = Lan::new(1);
+    let mut one = lan.join(1, &[]);
+    let address = one.mesh_ip().await;
+    let ip = |arguments: &str| {
+        assert!(lan.command(1, "ip").args(arguments.split(' ')).status().unwrap().success());
+    };
+    ip("-4 addr flush dev wg0");
+    let there = || lan.mesh_interface(1).contains(&address).then_some(());
+    eventually("the address is put back", there);
+    ip("link del wg0");
+    assert!(!one.ends());
+    let log = one.log();
+    assert!(log.contains("interface wg0 was removed"), "{log}");
+    let _again = lan.join(1, &[]);
+    eventually("the next start makes it anew", there);
+}

@@ -205,7 +205,8 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- {}\n{}", self.log.display(), self.log());
+            let text = format!("--- {}\n{}", self.log.display(), self.log());
+            knit_runtime::terminal::eprintln(&text);
         }
     }
 }

@@ -34,6 +34,16 @@ pub struct PeerConfig {
     pub mesh_ip: Ipv4Addr,
 }
 
+impl PeerConfig {
+    /// Whether the device must be told. Not knowing an endpoint is no reason to take one away.
+    pub(super) fn differs_from(&self, present: Option<&Self>) -> bool {
+        present.is_none_or(|present| {
+            self.mesh_ip != present.mesh_ip
+                || (self.endpoint.is_some() && self.endpoint != present.endpoint)
+        })
+    }
+}
+
 /// Something the operator should be able to read in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {

@@ -12,6 +12,8 @@ use crate::key::PublicKey;
 use crate::message::{Claim, Heard, read_announcement, read_goodbye};
 
 const GREET_LAN_EVERY_MS: u64 = 5_000;
+/// One that has started anew forgot what it was told a moment ago.
+const GREET_STARTED_EVERY_MS: u64 = 200;
 const GOODBYE_SKEW_MAX_SECS: u64 = 60;
 
 impl Mesh {
@@ -138,8 +140,15 @@ impl Mesh {
             }));
         }
         let control = self.control_of(from.ip());
-        let knows_nobody = via == Via::Lan && (is_new || is_fresh_start);
-        if knows_nobody && self.contacts.may_greet(control, GREET_LAN_EVERY_MS, now) {
+        let greet_every_ms = match (is_fresh_start, is_new) {
+            (true, _) => Some(GREET_STARTED_EVERY_MS),
+            (false, true) => Some(GREET_LAN_EVERY_MS),
+            (false, false) => None,
+        };
+        if let Some(every_ms) = greet_every_ms
+            && via == Via::Lan
+            && self.contacts.may_greet(control, every_ms, now)
+        {
             let hello = self.hello(control, now);
             effects.push(hello);
         }

@@ -39,6 +39,8 @@ fn actor(device: Fake, keys: &MeshKeys, dir: &std::path::Path) -> Actor {
         stop: CancellationToken::new(),
         leave: CancellationToken::new(),
         teardown: false,
+        said: String::new(),
+        probed: 0,
     }
 }
 

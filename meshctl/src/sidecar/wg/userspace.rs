@@ -11,6 +11,8 @@ use gotatun::x25519;
 use ipnet::IpNet;
 use meshctl_core::key::PublicKey;
 use meshctl_core::mesh::{DevicePeer, PeerConfig};
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
 use zeroize::Zeroizing;
 
 use super::{KEEPALIVE_SECS, Setup, WgError, WireGuard, canonical};
@@ -51,16 +53,19 @@ impl WireGuard for Userspace {
             .with_allowed_ips([std::net::IpAddr::V4(config.mesh_ip).into()]);
         peer.endpoint = config.endpoint;
         peer.keepalive = Some(KEEPALIVE_SECS);
+        // The library's own "Peer added" says less than our report of the peer.
         self.device
             .add_or_update_peer(peer)
+            .with_subscriber(NoSubscriber::new())
             .await
             .map_err(|error| WgError::Peers { name: self.interface.clone(), source: error.into() })
     }
 
     async fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WgError> {
         let key = x25519::PublicKey::from(key.to_bytes());
-        let removing = self.device.remove_peer(&key).await;
+        let removing = self.device.remove_peer(&key).with_subscriber(NoSubscriber::new());
         removing
+            .await
             .map(|_| ())
             .map_err(|error| WgError::Peers { name: self.interface.clone(), source: error.into() })
     }
