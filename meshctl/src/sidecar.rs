@@ -9,6 +9,7 @@
 //! Invariant: the interface outlives the daemon. Only `--teardown` and `mesh.leave` remove it.
 
 mod actor;
+mod clock;
 mod net;
 mod rpc_server;
 mod secret;
@@ -29,7 +30,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::JoinArgs;
-use actor::{Actor, Clock, Sockets};
+use actor::{Actor, Sockets};
+use clock::Clock;
 use net::exchange::Exchange;
 use net::multicast::Multicast;
 use net::{interfaces, probe};

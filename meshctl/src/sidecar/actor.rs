@@ -1,19 +1,20 @@
 //! The one task that owns the mesh state and the device: events in, effects done.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
 use knit_rpc::jsonrpc::MeshStatus;
 use meshctl_core::envelope::{self, Kind, NONCE_LEN};
 use meshctl_core::key::{PrivateKey, PublicKey};
-use meshctl_core::mesh::{Effect, Event, Mesh, Now, PeerConfig};
+use meshctl_core::mesh::{Effect, Event, Mesh, PeerConfig};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Clock;
 use super::net::exchange::Exchange;
 use super::net::multicast::Multicast;
 use super::net::{Datagram, probe};
@@ -30,30 +31,6 @@ const PROBE_EVERY: Duration = Duration::from_secs(3);
 const PROBES_MAX: usize = 64;
 /// Any port does: the packet is for the tunnel, not for its receiver.
 const POKE_PORT: u16 = 9;
-
-/// Hands out moments. The steady half begins at a day, so that ages can be subtracted from it.
-pub(super) struct Clock(Instant);
-
-const STEADY_BEGIN_MS: u64 = 24 * 3600 * 1000;
-
-impl Clock {
-    pub(super) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    pub(super) fn now(&self) -> Now {
-        let steady = u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let wall_secs = knit_runtime::clock::now().as_millis() / 1000;
-        Now {
-            mono_ms: STEADY_BEGIN_MS + steady,
-            unix: i64::try_from(wall_secs).unwrap_or(i64::MAX),
-        }
-    }
-
-    fn uptime_nanos(&self) -> i64 {
-        i64::try_from(self.0.elapsed().as_nanos()).unwrap_or(i64::MAX)
-    }
-}
 
 pub(super) struct Sockets {
     pub(super) exchange: Exchange,
