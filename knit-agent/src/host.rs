@@ -51,7 +51,9 @@ pub fn addresses(interfaces: &BTreeMap<String, Interface>) -> BTreeMap<String, B
 pub fn networks(own: Option<Ipv4Net>) -> Vec<Ipv4Net> {
     let mut networks: BTreeSet<Ipv4Net> =
         interfaces().into_values().flat_map(|interface| interface.networks).collect();
-    networks.extend(routes(&std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default()));
+    networks.extend(routes(
+        &std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default(),
+    ));
     networks
         .into_iter()
         .filter(|network| network.prefix_len() > 0 && !network.addr().is_loopback())

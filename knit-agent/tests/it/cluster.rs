@@ -53,10 +53,7 @@ impl Host {
     }
 
     fn owner(&self, agent: &Agent) -> Owner {
-        Owner {
-            cluster: self.server.cluster.clone(),
-            node: agent.shared.identity.node.clone(),
-        }
+        Owner { cluster: self.server.cluster.clone(), node: agent.shared.identity.node.clone() }
     }
 }
 
@@ -111,10 +108,8 @@ fn rollouts_and_a_restarted_agent_lose_no_connection() {
         .await;
         assert_eq!(containers(&engine, &host.owner(&agent)).await, before);
         run("nft flush chain ip knit guard");
-        until("the guard is back", || {
-            run("nft list chain ip knit guard").contains("@mesh_addr")
-        })
-        .await;
+        until("the guard is back", || run("nft list chain ip knit guard").contains("@mesh_addr"))
+            .await;
 
         let answers = load.stop();
         let lost = answers.iter().filter(|answer| answer.is_none()).count();
@@ -186,6 +181,36 @@ fn a_port_of_the_hosts_is_refused_and_taken_once_it_is_free() {
         host.server.assign(&agent.shared.identity.node, 2, &[]).await;
         host.until_phase(&one, None).await;
         agent.stop().await;
+    });
+}
+
+#[test]
+fn cleaning_up_leaves_what_is_not_this_nodes() {
+    in_namespace(|| async {
+        let host = Host::new().await;
+        let agent = host.agent();
+        let one = web(1);
+        host.server.assign(&agent.shared.identity.node, 1, std::slice::from_ref(&one)).await;
+        host.until_phase(&one, Some(Phase::Running)).await;
+        let owner = host.owner(&agent);
+        let mut other = owner.clone();
+        other.cluster = knit_rpc::id::ClusterId::from_bytes([0xee; 16]);
+        let engine = host.dockerd.engine();
+        engine.create(&foreign(&other)).await.unwrap();
+        agent.stop().await;
+
+        let mut config = crate::support::agent::config(host.dir.path(), &host.server);
+        config.docker_socket = host.dockerd.socket();
+        for _ in 0..2 {
+            knit_agent::cleanup::run(&config).await.unwrap();
+        }
+        assert!(containers(&engine, &owner).await.is_empty());
+        assert_eq!(containers(&engine, &other).await.len(), 1);
+        assert!(!run("nft list tables").contains("ip knit"));
+        assert!(!run("iptables -S DOCKER-USER").contains("0x6b6e"));
+        assert!(!run("ip link").contains("knit0"));
+        assert!(!host.dir.path().join("instances").exists());
+        assert!(host.dir.path().join("identity.json").exists(), "it is still the same node");
     });
 }
 

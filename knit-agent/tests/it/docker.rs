@@ -158,7 +158,8 @@ fn the_network_follows_its_subnet_while_nothing_is_on_it() {
         engine.ensure_network(&network(&owner, "10.208.11.0/24")).await.unwrap();
         assert!(run("ip addr show knit0").contains("10.208.9.1/24"), "a container is on it");
 
-        let error = permanent(engine.ensure_network(&network(&self::owner(2), "10.1.0.0/24")).await);
+        let error =
+            permanent(engine.ensure_network(&network(&self::owner(2), "10.1.0.0/24")).await);
         assert!(error.contains(&format!("\"{NETWORK}\" that is not this node's")), "{error}");
         engine.remove(&plan.name).await.unwrap();
         engine.remove_network(&self::owner(2)).await.unwrap();

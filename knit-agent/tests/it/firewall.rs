@@ -58,9 +58,9 @@ fn rules(ports: &[(Scope, u16, u8)]) -> Rules {
     }
 }
 
-fn some(name: &str) -> Option<String> {
-    Some(name.to_owned())
-}
+/// What the containers answer.
+const ONE: Option<&str> = Some("one");
+const TWO: Option<&str> = Some("two");
 
 #[test]
 fn a_port_is_reached_over_the_mesh_and_from_the_host_and_not_from_the_lan() {
@@ -68,16 +68,20 @@ fn a_port_is_reached_over_the_mesh_and_from_the_host_and_not_from_the_lan() {
         let host = Host::new();
         let (published, container) = ((MESH, 8080), (Ipv4Addr::new(10, 208, 0, 3), 80));
         let firewall = Nftables::new();
-        assert_eq!(host.lan.fetch(container), some("two"), "without a guard it is open");
+        assert_eq!(host.lan.fetch(container).as_deref(), TWO, "without a guard it is open");
         firewall.apply(&rules(&[(Scope::Mesh, 8080, 3)])).await.unwrap();
 
-        assert_eq!(host.mesh.fetch(published), some("two"));
-        assert_eq!(fetch(published), some("two"), "the host itself");
-        assert_eq!(host.one.fetch(published), some("two"), "a container on the same bridge");
-        assert_eq!(host.mesh.fetch(container), some("two"), "routed over the mesh");
-        assert_eq!(host.lan.fetch(published), None, "the mesh address by way of the LAN");
-        assert_eq!(host.lan.fetch((LAN, 8080)), None, "the LAN address");
-        assert_eq!(host.lan.fetch(container), None, "the container itself");
+        assert_eq!(host.mesh.fetch(published).as_deref(), TWO);
+        assert_eq!(fetch(published).as_deref(), TWO, "the host itself");
+        assert_eq!(host.one.fetch(published).as_deref(), TWO, "a container on the same bridge");
+        assert_eq!(host.mesh.fetch(container).as_deref(), TWO, "routed over the mesh");
+        assert_eq!(
+            host.lan.fetch(published).as_deref(),
+            None,
+            "the mesh address by way of the LAN"
+        );
+        assert_eq!(host.lan.fetch((LAN, 8080)).as_deref(), None, "the LAN address");
+        assert_eq!(host.lan.fetch(container).as_deref(), None, "the container itself");
     });
 }
 
@@ -108,13 +112,13 @@ fn public_and_literal_addresses_are_what_they_say() {
         let firewall = Nftables::new();
         let both = [(Scope::Public, 9090, 2), (Scope::Address(LAN), 9191, 3)];
         firewall.apply(&rules(&both)).await.unwrap();
-        assert_eq!(host.lan.fetch((LAN, 9090)), some("one"));
-        assert_eq!(host.mesh.fetch((MESH, 9090)), some("one"));
-        assert_eq!(host.lan.fetch((LAN, 9191)), some("two"));
-        assert_eq!(host.mesh.fetch((MESH, 9191)), None);
-        assert_eq!(fetch((LAN, 9191)), some("two"));
+        assert_eq!(host.lan.fetch((LAN, 9090)).as_deref(), ONE);
+        assert_eq!(host.mesh.fetch((MESH, 9090)).as_deref(), ONE);
+        assert_eq!(host.lan.fetch((LAN, 9191)).as_deref(), TWO);
+        assert_eq!(host.mesh.fetch((MESH, 9191)).as_deref(), None);
+        assert_eq!(fetch((LAN, 9191)).as_deref(), TWO);
         firewall.apply(&rules(&both[..1])).await.unwrap();
-        assert_eq!(host.lan.fetch((LAN, 9191)), None);
+        assert_eq!(host.lan.fetch((LAN, 9191)).as_deref(), None);
     });
 }
 
@@ -135,9 +139,9 @@ fn swapping_under_load_loses_no_connection() {
             }
         }
         let answers = load.stop();
-        let of = |name: &str| answers.iter().filter(|answer| **answer == some(name)).count();
-        assert_eq!(of("one") + of("two"), answers.len(), "of {} some got none", answers.len());
-        assert!(of("one") > 0 && of("two") > 0, "both had their turn");
+        let of = |name| answers.iter().filter(|answer| answer.as_deref() == name).count();
+        assert_eq!(of(ONE) + of(TWO), answers.len(), "of {} some got none", answers.len());
+        assert!(of(ONE) > 0 && of(TWO) > 0, "both had their turn");
     });
 }
 
@@ -159,9 +163,9 @@ fn whatever_was_done_to_the_table_it_is_as_it_should_be_again() {
         ] {
             run(damage);
             firewall.apply(&wanted).await.unwrap();
-            assert_eq!(host.mesh.fetch((MESH, 8080)), some("one"), "after {damage}");
-            assert_eq!(host.mesh.fetch((MESH, 9999)), None, "after {damage}");
-            assert_eq!(host.lan.fetch((MESH, 8080)), None, "after {damage}");
+            assert_eq!(host.mesh.fetch((MESH, 8080)).as_deref(), ONE, "after {damage}");
+            assert_eq!(host.mesh.fetch((MESH, 9999)).as_deref(), None, "after {damage}");
+            assert_eq!(host.lan.fetch((MESH, 8080)).as_deref(), None, "after {damage}");
         }
         run("nft add table ip other");
         firewall.clear().await.unwrap();

@@ -3,17 +3,17 @@
 use std::net::Ipv4Addr;
 
 use knit_agent::agent::{Agent, StartError};
-use knit_agent::engine::EngineError;
 use knit_agent::engine::fake::{Call, FakeEngine};
+use knit_agent::engine::{Engine, EngineError};
 use knit_agent::firewall::fake::FakeFirewall;
 use knit_agent::loops::heartbeat::QUIET_BYTES_MAX;
 use knit_agent::mesh::MeshAddress;
 use knit_agent_core::ContainerState;
+use knit_link::bus::Bus;
 use knit_rpc::id::NodeId;
 use knit_rpc::message::{AssignedInstance, Phase, ReportIn};
 use knit_rpc::spec::InstanceSpec;
 use knit_rpc::subject;
-use knit_link::bus::Bus;
 use serde_json::json;
 
 use crate::support::agent::{instance, start};
@@ -127,17 +127,35 @@ async fn an_agent_that_starts_anew_touches_nothing() {
     let before = calls(&world);
     let reports = world.server.seen(|seen| seen.reports.len());
 
-    // Without a server to ask, from what is on disk.
-    world.server.bus.fail(true);
     let agent = world.agent();
     until("the second agent reported in full", || {
-        world.server.bus.fail(false);
         world.server.seen(|seen| seen.reports[reports..].iter().any(|report| report.full))
     })
     .await;
     assert_eq!(world.phase(&one), Some(Phase::Running));
     assert_eq!(calls(&world), before);
     assert!(world.history().iter().skip(1).all(Option::is_some), "the port never led nowhere");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn it_works_on_without_a_server() {
+    let mut world = World::new().await;
+    let one = web(1);
+    let agent = world.agent();
+    world.server.assign(&agent.shared.identity.node, 1, std::slice::from_ref(&one)).await;
+    world.until_phase(&one, Phase::Running).await;
+    agent.stop().await;
+    let id = world.engine.containers()[0].id.clone();
+    world.engine.remove(&id).await.unwrap();
+
+    // Nobody listens there, and nothing comes by the bus.
+    world.server.address.set_port(1);
+    world.server.bus = knit_link::bus::MemoryBus::new();
+    let agent = world.agent();
+    until("it runs again, from what is on disk", || world.running().len() == 1).await;
+    world.engine.exit(&world.running()[0], 1, knit_runtime::clock::now());
+    until("and again", || world.running().len() == 1).await;
     agent.stop().await;
 }
 
@@ -300,7 +318,8 @@ async fn a_container_that_ends_is_started_again_and_counted() {
     })
     .await;
     world.until_phase(&one, Phase::Running).await;
-    until("it is counted", || world.server.seen(|seen| seen.instances[&one.0.id].restarts == 1)).await;
+    until("it is counted", || world.server.seen(|seen| seen.instances[&one.0.id].restarts == 1))
+        .await;
     agent.stop().await;
 }
 

@@ -23,7 +23,7 @@ enum Manner {
 }
 
 /// A daemon of the Go kind: it knows no `mesh.watch`.
-async fn serve(socket: &Path, manner: Arc<Mutex<Manner>>) {
+fn serve(socket: &Path, manner: Arc<Mutex<Manner>>) {
     let listener = UnixListener::bind(socket).unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -79,7 +79,7 @@ async fn it_joins_once_the_socket_comes_and_follows_the_address() {
     assert_eq!(*address.borrow(), None, "there is no socket yet");
 
     let manner = Arc::new(Mutex::new(Manner::Says("")));
-    serve(&socket, Arc::clone(&manner)).await;
+    serve(&socket, Arc::clone(&manner));
     *manner.lock().unwrap() = Manner::Says("203.0.113.9");
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(*address.borrow(), None, "that address is on no interface");
@@ -99,7 +99,7 @@ async fn whatever_the_socket_says_it_neither_hangs_nor_gives_up() {
         let dir = TempDir::new();
         let socket = dir.path().join("mesh.sock");
         let shared = Arc::new(Mutex::new(manner.clone()));
-        serve(&socket, Arc::clone(&shared)).await;
+        serve(&socket, Arc::clone(&shared));
         let address = follow(&socket);
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(*address.borrow(), None, "{manner:?}");

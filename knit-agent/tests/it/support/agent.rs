@@ -28,11 +28,7 @@ pub(crate) fn config(state_dir: &Path, server: &Server) -> Config {
 }
 
 pub(crate) fn loopback() -> MeshAddress {
-    MeshAddress {
-        ip: Ipv4Addr::LOCALHOST,
-        interface: "lo".to_owned(),
-        pubkey: "key".to_owned(),
-    }
+    MeshAddress { ip: Ipv4Addr::LOCALHOST, interface: "lo".to_owned(), pubkey: "key".to_owned() }
 }
 
 pub(crate) fn start(

@@ -94,12 +94,9 @@ impl Dockerd {
         std::fs::set_permissions(root.join("bin/busybox"), mode).unwrap();
         std::os::unix::fs::symlink("busybox", root.join("bin/sh")).unwrap();
         let tar = Command::new("tar").arg("-C").arg(&root).args(["-c", "."]).output().unwrap();
-        let client = bollard::Docker::connect_with_unix(
-            &self.socket(),
-            60,
-            bollard::API_DEFAULT_VERSION,
-        )
-        .unwrap();
+        let client =
+            bollard::Docker::connect_with_unix(&self.socket(), 60, bollard::API_DEFAULT_VERSION)
+                .unwrap();
         let options =
             CreateImageOptionsBuilder::new().from_src("-").repo("knit-test").tag("1").build();
         let body = bollard::body_full(tar.stdout.into());

@@ -146,8 +146,7 @@ impl Load {
 /// The body of what answers, from the namespace of the calling thread.
 pub(crate) fn fetch((address, port): (Ipv4Addr, u16)) -> Option<String> {
     let limit = Duration::from_secs(2);
-    let mut stream =
-        TcpStream::connect_timeout(&SocketAddr::from((address, port)), limit).ok()?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((address, port)), limit).ok()?;
     stream.set_read_timeout(Some(limit)).ok()?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
     let mut text = String::new();
@@ -158,6 +157,6 @@ pub(crate) fn fetch((address, port): (Ipv4Addr, u16)) -> Option<String> {
 
 fn answer(mut stream: TcpStream, name: &str) -> std::io::Result<()> {
     let mut request = [0; 512];
-    stream.read(&mut request)?;
+    let _ = stream.read(&mut request)?;
     stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{name}").as_bytes())
 }
