@@ -47,6 +47,21 @@ pub struct Agent {
     _lock: nix::fcntl::Flock<std::fs::File>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    broken: CancellationToken,
+}
+
+/// Says that a loop ended on its own, which it never does in a sound agent.
+struct Watch {
+    stop: CancellationToken,
+    broken: CancellationToken,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.stop.is_cancelled() {
+            self.broken.cancel();
+        }
+    }
 }
 
 impl Agent {
@@ -62,7 +77,8 @@ impl Agent {
         let shared = Arc::new(Shared::new(config, identity, registration, assignment));
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let agent = Self { shared: Arc::clone(&shared), _lock: lock, tasks, stop };
+        let broken = CancellationToken::new();
+        let agent = Self { shared: Arc::clone(&shared), _lock: lock, tasks, stop, broken };
         if let Some(address) = parts.mesh {
             shared.mesh.send_replace(Some(address));
         } else {
@@ -79,12 +95,20 @@ impl Agent {
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        let watch = Watch { stop: stop.clone(), broken: self.broken.clone() };
         self.tasks.spawn(async move {
+            let _watch = watch;
             tokio::select! {
                 () = task => {}
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    /// Returns when a loop ended on its own: an agent that beats but does nothing is worse than
+    /// one that is started again.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Stops all loops; containers and rules stay as they are.

@@ -4,6 +4,7 @@ pub mod docker;
 pub mod fake;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +14,9 @@ use knit_agent_core::{Container, Owner};
 
 /// How long a container may take to end before it is made to.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// A container that takes longer to accept a connection is not ready.
+pub const ACCEPT_MAX: Duration = Duration::from_millis(500);
 
 /// Why the engine did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +70,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn start(&self, container: &str) -> Result<(), EngineError>;
     async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError>;
     async fn remove(&self, container: &str) -> Result<(), EngineError>;
+    /// Whether a container accepts connections on a TCP port.
+    async fn accepts(&self, address: SocketAddrV4) -> bool;
     /// Removes the node's own network, if it carries the owner's labels.
     async fn remove_network(&self, owner: &Owner) -> Result<(), EngineError>;
     /// Something about a container changed; ends when the engine goes away.

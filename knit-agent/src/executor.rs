@@ -103,23 +103,31 @@ impl Executor {
 
     /// Starts a job and returns at once.
     pub fn start(&self, job: Job) {
-        let executor = self.clone();
-        self.tasks.spawn(async move { executor.run(job).await });
+        let (executor, reports) = (self.clone(), self.reports.clone());
+        let (instance, actions) = (job.instance.clone(), job.actions.clone());
+        let running = self.tasks.spawn(async move { executor.run(job).await });
+        self.tasks.spawn(async move {
+            let failure = match running.await {
+                Ok(failure) => failure,
+                Err(error) => Some(Failure {
+                    message: format!("the agent failed at it: {error}"),
+                    permanent: true,
+                    unreachable: false,
+                }),
+            };
+            // The loop is gone only when the agent stops.
+            let _ = reports.send(Report::Done { instance, actions, failure }).await;
+        });
     }
 
-    async fn run(&self, job: Job) {
-        let instance = job.instance.clone();
-        let result = if job.wanted.is_some() {
-            tokio::select! {
-                result = self.run_all(&job) => result,
-                () = self.unwanted(&instance) => Ok(()),
-            }
-        } else {
-            self.run_all(&job).await
-        };
-        let (failure, actions) = (result.err(), job.actions);
-        // The loop is gone only when the agent stops.
-        let _ = self.reports.send(Report::Done { instance, actions, failure }).await;
+    async fn run(&self, job: Job) -> Option<Failure> {
+        if job.wanted.is_none() {
+            return self.run_all(&job).await.err();
+        }
+        tokio::select! {
+            result = self.run_all(&job) => result.err(),
+            () = self.unwanted(&job.instance) => None,
+        }
     }
 
     /// Returns once no assignment wants the instance any more.

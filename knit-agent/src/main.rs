@@ -43,8 +43,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let firewall = Arc::new(Nftables::new());
     let agent = Agent::start(config, Parts { engine, firewall, bus: BusSource::Nats, mesh: None })?;
     knit_runtime::notify::ready();
-    shutdown.cancelled().await;
+    let is_broken = tokio::select! {
+        () = shutdown.cancelled() => false,
+        () = agent.broken() => true,
+    };
     knit_runtime::notify::stopping();
     agent.stop().await;
+    anyhow::ensure!(!is_broken, "a part of the agent ended on its own; the log says why");
     Ok(())
 }

@@ -11,7 +11,7 @@ use knit_rpc::spec::Protocol;
 
 use crate::action::Action;
 use crate::backoff;
-use crate::publish::PortMap;
+use crate::publish::{PortMap, Target};
 
 /// Everything that a decision looks at besides what is desired.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,9 @@ pub struct Observed {
     pub files: BTreeSet<InstanceId>,
     /// The ports as they are published now.
     pub published: PortMap,
+    /// Where nothing accepts connections yet; asked only of containers that are to take a port
+    /// over from another one.
+    pub unready: BTreeSet<Target>,
     /// What listens on the host's own ports.
     pub listeners: Vec<Listener>,
     /// Addresses of the host's interfaces.

@@ -4,7 +4,8 @@
 //! (mesh | public | address, protocol, port) ─> (container address, port)
 //! ```
 //!
-//! Two revisions of one slot may hold one port during a rollout: the newest one that runs has it.
+//! Two revisions of one slot may hold one port during a rollout: the newest one that accepts
+//! connections has it; an older one keeps it until then.
 //! Between two slots the one that has the port keeps it.
 //!
 //! Invariant: the map leads only to containers that run, so writing it before a container is
@@ -86,8 +87,8 @@ pub fn wanted(
     candidates
         .into_iter()
         .filter_map(|(key, rivals)| {
-            let winner = winner(&rivals, observed.published.get(&key))?;
-            Some((key, winner.target))
+            let published = observed.published.get(&key);
+            Some((key, winner(&rivals, published, &observed.unready)?.target))
         })
         .collect()
 }
@@ -95,14 +96,33 @@ pub fn wanted(
 fn winner<'a, 'b>(
     rivals: &'b [Candidate<'a>],
     published: Option<&Target>,
+    unready: &BTreeSet<Target>,
 ) -> Option<&'b Candidate<'a>> {
     let holder = rivals.iter().find(|rival| Some(&rival.target) == published);
     let first = rivals.iter().min_by_key(|rival| (rival.started, &rival.slot));
     let slot = &holder.or(first)?.slot;
-    rivals
-        .iter()
-        .filter(|rival| rival.slot == *slot)
-        .max_by_key(|rival| (rival.revision, rival.started, rival.instance))
+    rivals.iter().filter(|rival| rival.slot == *slot).max_by_key(|rival| {
+        let is_ready = !unready.contains(&rival.target);
+        (is_ready, rival.revision, rival.started, rival.instance)
+    })
+}
+
+/// Targets that are to take a port over from another one: whether they accept connections yet is
+/// worth knowing.
+pub fn successors(running: &[(Identity, &Container)], observed: &Observed) -> BTreeSet<Target> {
+    let mut successors = BTreeSet::new();
+    for (identity, container) in running.iter().filter(|(_, container)| container.state.is_up()) {
+        let Some(address) = container.address() else { continue };
+        for port in identity.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
+            let target = Target { address, port: port.container_port };
+            let keys = host_ports(port, observed);
+            let held = keys.iter().filter_map(|key| observed.published.get(key));
+            if held.into_iter().any(|holder| *holder != target) {
+                successors.insert(target);
+            }
+        }
+    }
+    successors
 }
 
 /// The keys that a port takes in the map; none for one that Docker publishes itself, or for an

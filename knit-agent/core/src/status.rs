@@ -1,6 +1,6 @@
 //! What the server is told of each instance.
 //!
-//! Invariant: an instance is `running` only once its ports lead to it (or to a newer revision of
+//! Invariant: an instance is `running` only once its ports lead to it (or to a newer instance of
 //! its slot), so that whoever waits for `running` before stopping the old one loses nothing.
 
 use std::collections::BTreeMap;
@@ -14,13 +14,16 @@ use crate::desired::{Desired, Owner, Wanted};
 use crate::observed::{Container, ContainerState, Fault, Observed, Step};
 use crate::publish::{self, Target};
 
+/// Our containers by instance.
+type Ours<'a> = BTreeMap<InstanceId, (Identity, &'a Container)>;
+
 /// The whole inventory, in order of instance id.
 pub fn inventory(
     owner: &Owner,
     desired: Option<&Desired>,
     observed: &Observed,
 ) -> Vec<InstanceStatus> {
-    let mut ours: BTreeMap<InstanceId, (Identity, &Container)> = BTreeMap::new();
+    let mut ours = Ours::new();
     for container in &observed.containers {
         let Some(identity) = Identity::of(container, owner) else { continue };
         let better = |(_, known): &(Identity, &Container)| rank(container) > rank(known);
@@ -31,7 +34,7 @@ pub fn inventory(
     let mut all: BTreeMap<InstanceId, InstanceStatus> = BTreeMap::new();
     for (id, wanted) in desired.iter().flat_map(|desired| &desired.instances) {
         let found = ours.get(id).map(|(identity, container)| (identity, *container));
-        all.insert(id.clone(), wanted_status(id, wanted, found, observed));
+        all.insert(id.clone(), wanted_status(id, wanted, found, &ours, observed));
     }
     for (id, (identity, container)) in &ours {
         all.entry(id.clone())
@@ -49,6 +52,7 @@ fn wanted_status(
     id: &InstanceId,
     wanted: &Wanted,
     found: Option<(&Identity, &Container)>,
+    ours: &Ours<'_>,
     observed: &Observed,
 ) -> InstanceStatus {
     let assigned = &wanted.assigned;
@@ -76,7 +80,7 @@ fn wanted_status(
     let state = container.map(|container| container.state);
     let fault = observed.memory.faults.get(id);
     (status.phase, status.message) = match (state, fault) {
-        (Some(state), _) if state.is_up() => up(wanted, found, fault, observed),
+        (Some(state), _) if state.is_up() => up(found, fault, ours, observed),
         (_, Some(fault)) if fault.permanent => (Phase::Failed, Some(fault.message.clone())),
         (Some(ContainerState::Exited), _) => {
             let message = fault.map(|fault| fault.message.clone());
@@ -97,27 +101,60 @@ fn not_yet(id: &InstanceId, state: Option<ContainerState>, observed: &Observed) 
 }
 
 fn up(
-    wanted: &Wanted,
     found: Option<(&Identity, &Container)>,
     fault: Option<&Fault>,
+    ours: &Ours<'_>,
     observed: &Observed,
 ) -> (Phase, Option<String>) {
-    let unpublished = found.and_then(|(identity, _)| {
-        if wanted.spec.uses_host_network() {
-            return None;
-        }
-        identity.ports.iter().find(|port| {
-            let keys = publish::host_ports(port, observed);
-            keys.iter().any(|key| !observed.published.contains_key(key))
+    let Some((identity, container)) = found else { return (Phase::Starting, None) };
+    if container.address().is_none() {
+        // On the host's own network nothing is mapped.
+        return (Phase::Running, None);
+    }
+    let waiting = identity.ports.iter().find_map(|port| {
+        let keys = publish::host_ports(port, observed);
+        keys.iter().find_map(|key| {
+            let holder = observed.published.get(key);
+            not_led_to(identity, container, port, holder, ours, observed)
         })
     });
-    match unpublished {
-        Some(port) => {
-            let waiting = format!("port {} is not published yet", port.host_port);
+    match waiting {
+        Some(waiting) => {
             (Phase::Starting, Some(fault.map_or(waiting, |fault| fault.message.clone())))
         }
         None => (Phase::Running, None),
     }
+}
+
+/// Why a port does not lead to this container or to one that came after it.
+fn not_led_to(
+    identity: &Identity,
+    container: &Container,
+    port: &PortSpec,
+    holder: Option<&Target>,
+    ours: &Ours<'_>,
+    observed: &Observed,
+) -> Option<String> {
+    let Some(holder) = holder else {
+        return Some(format!("port {} is not published yet", port.host_port));
+    };
+    let own = container.address().map(|address| Target { address, port: port.container_port });
+    if Some(*holder) == own {
+        return None;
+    }
+    if own.is_some_and(|own| observed.unready.contains(&own)) {
+        return Some(format!(
+            "nothing accepts connections on its port {} yet; the former instance keeps port {}",
+            port.container_port, port.host_port
+        ));
+    }
+    let later = ours.values().any(|(other, container)| {
+        container.state.is_up()
+            && container.address() == Some(holder.address)
+            && other.slot() == identity.slot()
+            && other.revision >= identity.revision
+    });
+    (!later).then(|| format!("port {} leads to another instance still", port.host_port))
 }
 
 fn ended(container: &Container) -> String {

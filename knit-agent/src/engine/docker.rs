@@ -13,6 +13,7 @@ mod observe;
 mod refusal;
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,7 +29,10 @@ use knit_agent_core::container::{
 };
 use knit_agent_core::{Container, Owner};
 
-use super::{Engine, EngineError, EngineInfo};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{ACCEPT_MAX, Engine, EngineError, EngineInfo};
 
 /// Longest wait for one answer; more than a stop's grace.
 const ANSWER_MAX_SECS: u64 = 120;
@@ -194,6 +198,11 @@ impl Engine for Docker {
         let removed = self.client()?.remove_container(container, Some(options)).await;
         // 409: another removal is on its way.
         unless(409, unless(404, removed)).map_err(|error| self.refusal(&error))
+    }
+
+    async fn accepts(&self, address: SocketAddrV4) -> bool {
+        let connecting = TcpStream::connect(SocketAddr::from(address));
+        timeout(ACCEPT_MAX, connecting).await.is_ok_and(|connected| connected.is_ok())
     }
 
     async fn remove_network(&self, owner: &Owner) -> Result<(), EngineError> {

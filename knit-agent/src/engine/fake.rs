@@ -1,7 +1,7 @@
 //! An engine in memory that fails on command.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ struct State {
     failing: BTreeMap<Call, EngineError>,
     calls: Vec<(Call, String)>,
     next: u8,
+    deaf: bool,
 }
 
 /// Clones share the containers: an agent that was killed and one that comes after it.
@@ -56,6 +57,11 @@ impl FakeEngine {
             Some(error) => state.failing.insert(call, error),
             None => state.failing.remove(&call),
         };
+    }
+
+    /// Has no container accept connections, or all.
+    pub fn deafen(&self, deaf: bool) {
+        self.lock().deaf = deaf;
     }
 
     pub fn add_image(&self, image: &str) {
@@ -192,6 +198,10 @@ impl Engine for FakeEngine {
         let mut state = self.called(Call::Remove, container)?;
         state.containers.retain(|_, found| found.id != container && found.name != container);
         Ok(())
+    }
+
+    async fn accepts(&self, _address: SocketAddrV4) -> bool {
+        !self.lock().deaf
     }
 
     async fn remove_network(&self, _owner: &Owner) -> Result<(), EngineError> {

@@ -9,6 +9,7 @@
 
 mod listing;
 
+use std::io;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -123,6 +124,10 @@ async fn accept_in_docker_user() -> Result<(), FirewallError> {
             Ok(()) | Err(FirewallError::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         },
+        // A host without the program has no such chain either.
+        Err(FirewallError::Run { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

@@ -23,7 +23,9 @@ use futures_util::StreamExt as _;
 use knit_agent_core::container::Identity;
 use knit_agent_core::observed::{Memory, Step};
 use knit_agent_core::publish::PortMap;
-use knit_agent_core::{Action, Container, Desired, Owner, publish as ports, reconcile, status};
+use knit_agent_core::{
+    Action, Container, Desired, Observed, Owner, publish as ports, reconcile, status,
+};
 use knit_rpc::id::InstanceId;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -39,6 +41,8 @@ const TICK: Duration = Duration::from_secs(2);
 const READ_EVERY: Duration = Duration::from_secs(5);
 /// Events come in bursts; one read answers them all.
 const SETTLE: Duration = Duration::from_millis(20);
+/// How often a container that is to take a port over is asked whether it accepts connections.
+const READY_RETRY: Duration = Duration::from_millis(200);
 const EVENTS_RETRY: Duration = Duration::from_secs(2);
 
 /// The loop and what it alone knows.
@@ -59,6 +63,8 @@ pub struct Reconciler {
     /// What the firewall publishes; unknown before the first time.
     published: PortMap,
     troubles: Troubles,
+    /// A container is about to accept connections and take a port over.
+    awaits_ready: bool,
 }
 
 /// What keeps the node from running containers, by who says so.
@@ -90,6 +96,7 @@ impl Reconciler {
             bridges: BTreeSet::new(),
             published: PortMap::new(),
             troubles: Troubles::default(),
+            awaits_ready: false,
         }
     }
 
@@ -115,6 +122,7 @@ impl Reconciler {
             let mut read = true;
             tokio::select! {
                 () = &mut watching => {}
+                () = sleep(READY_RETRY), if self.awaits_ready => read = false,
                 _ = tick.tick() => read = self.read_is_due(),
                 Ok(()) = assignment.changed() => {}
                 Ok(()) = mesh.changed() => read = false,
@@ -178,6 +186,7 @@ impl Reconciler {
             self.guard_at_least().await;
             return self.tell(None);
         };
+        self.awaits_ready = !observed.unready.is_empty();
         let now = knit_runtime::clock::now();
         let mesh: BTreeSet<_> = self.shared.place().into_iter().map(|(ip, _)| ip).collect();
         let actions = match desired.as_deref() {
@@ -262,14 +271,18 @@ impl Reconciler {
 }
 
 /// Without an assignment what runs keeps its ports, and nothing else is done.
-fn adopt(owner: &Owner, observed: &knit_agent_core::Observed) -> Vec<Action> {
-    let mut ours: Vec<_> = observed
-        .containers
-        .iter()
+fn adopt(owner: &Owner, observed: &Observed) -> Vec<Action> {
+    vec![Action::Publish(ports::wanted(None, &ours(owner, observed), observed))]
+}
+
+/// Our containers, in an order that does not depend on how they were listed.
+fn ours<'a>(owner: &Owner, observed: &'a Observed) -> Vec<(Identity, &'a Container)> {
+    let containers = observed.containers.iter();
+    let mut ours: Vec<_> = containers
         .filter_map(|container| Some((Identity::of(container, owner)?, container)))
         .collect();
     ours.sort_by(|(_, left), (_, right)| left.id.cmp(&right.id));
-    vec![Action::Publish(ports::wanted(None, &ours, observed))]
+    ours
 }
 
 /// Wakes the loop when Docker says that something happened; for ever.

@@ -114,6 +114,34 @@ async fn an_instance_is_run_replaced_and_removed() {
 }
 
 #[tokio::test]
+async fn the_old_one_keeps_the_port_until_the_new_one_accepts_connections() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let node = agent.shared.identity.node.clone();
+    let (old, new) = (web(1), web(2));
+    world.server.assign(&node, 1, std::slice::from_ref(&old)).await;
+    world.until_phase(&old, Phase::Running).await;
+    let ports = || world.firewall.rules().unwrap().ports;
+    let before = ports();
+    world.engine.deafen(true);
+    world.server.assign(&node, 2, &[old.clone(), new.clone()]).await;
+    until("both run", || world.running().len() == 2).await;
+    until("the new one says what it waits for", || {
+        world.server.seen(|seen| {
+            let message = seen.instances.get(&new.0.id).and_then(|one| one.message.clone());
+            message
+                .is_some_and(|text| text.starts_with("nothing accepts connections on its port 80"))
+        })
+    })
+    .await;
+    assert_eq!((world.phase(&new), ports()), (Some(Phase::Starting), before.clone()));
+    world.engine.deafen(false);
+    world.until_phase(&new, Phase::Running).await;
+    assert_ne!(ports(), before);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_starts_anew_touches_nothing() {
     let world = World::new().await;
     let one = web(1);

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use knit_agent_core::container::{self, LABEL_INSTANCE};
 use knit_agent_core::observed::Listener;
+use knit_agent_core::publish::{self, Target};
 use knit_agent_core::{Desired, Observed, Owner};
 use knit_rpc::id::InstanceId;
 use knit_rpc::spec::Protocol;
@@ -16,7 +19,7 @@ use crate::engine::EngineError;
 use crate::host::{self, listeners};
 
 /// A Docker that takes longer to list its containers does not work.
-const READ_MAX: Duration = Duration::from_secs(15);
+const READ_MAX: Duration = Duration::from_secs(10);
 const INFO_EVERY: Duration = Duration::from_mins(1);
 
 impl Reconciler {
@@ -64,7 +67,7 @@ impl Reconciler {
         } else {
             BTreeSet::new()
         };
-        Some(Observed {
+        let mut observed = Observed {
             images,
             listeners: ports_listened_on(desired, &missing),
             containers,
@@ -72,7 +75,20 @@ impl Reconciler {
             published: self.published.clone(),
             interfaces: host::addresses(&host::interfaces()),
             memory: self.memory.clone(),
-        })
+            unready: BTreeSet::new(),
+        };
+        observed.unready = self.unready(owner, &observed).await;
+        Some(observed)
+    }
+
+    /// Which of the containers that are to take a port over do not accept connections yet.
+    async fn unready(&self, owner: &Owner, observed: &Observed) -> BTreeSet<Target> {
+        let ours = super::ours(owner, observed);
+        let asking = publish::successors(&ours, observed).into_iter().map(|target| async move {
+            let accepts = self.engine.accepts(SocketAddrV4::new(target.address, target.port)).await;
+            (!accepts).then_some(target)
+        });
+        join_all(asking).await.into_iter().flatten().collect()
     }
 
     async fn images(

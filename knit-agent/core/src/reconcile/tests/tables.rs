@@ -75,6 +75,37 @@ fn the_newest_revision_that_runs_has_the_port_and_the_old_one_goes_after_it() {
 }
 
 #[test]
+fn a_newer_one_takes_the_port_over_once_it_accepts_connections() {
+    let (old, new) = (web(1), web(2));
+    let both = desired([old.clone(), new.clone()]);
+    let mut observed = Observed::default();
+    observed.containers.push(container(&old, ContainerState::Running, 2));
+    observed.containers.push(container(&new, ContainerState::Running, 3));
+    observed.published.insert(key(8080), target(2));
+    let ours = super::ours(&both, &observed);
+    assert_eq!(publish::successors(&ours, &observed), BTreeSet::from([target(3)]));
+    observed.unready.insert(target(3));
+    assert_eq!(names(&decide(&both, &observed, 10)), NOTHING);
+    let phases = |observed: &Observed| {
+        let all = status::inventory(&owner(), Some(&both), observed);
+        [&old, &new].map(|one| {
+            all.iter().find(|status| status.id == one.assigned.id).map(|status| status.phase)
+        })
+    };
+    assert_eq!(phases(&observed), [Some(Phase::Running), Some(Phase::Starting)]);
+
+    observed.unready.clear();
+    carry_out(&decide(&both, &observed, 10), &both, &mut observed, at(10));
+    assert_eq!(observed.published[&key(8080)], target(3));
+    assert_eq!(phases(&observed), [Some(Phase::Running), Some(Phase::Running)]);
+
+    // With nobody to keep the port it is the newer one's, whatever it accepts.
+    observed.unready.insert(target(3));
+    observed.containers.remove(0);
+    assert_eq!(names(&decide(&desired([new.clone()]), &observed, 10)), NOTHING);
+}
+
+#[test]
 fn an_unwanted_container_loses_its_ports_first_and_its_files_last() {
     let old = web(1);
     let mut observed = Observed::default();
@@ -207,6 +238,23 @@ fn the_status_says_running_only_once_the_ports_lead_there() {
     assert_eq!(phase(&observed), (Phase::Restarting, Some("exited with code 1".to_owned())));
     observed.memory.failed(&one.assigned.id, "no such image".to_owned(), true, at(10));
     assert_eq!(phase(&observed), (Phase::Failed, Some("no such image".to_owned())));
+}
+
+#[test]
+fn on_the_hosts_network_nothing_is_mapped_and_nothing_refused() {
+    let mut spec = spec("web", None);
+    spec.ports.push(port(8080));
+    spec.networks.push("host".to_owned());
+    let one = wanted("web", 0, 1, spec);
+    let desired = desired([one.clone()]);
+    let mut observed = Observed { listeners: vec![listener(8080)], ..Observed::default() };
+    assert_eq!(names(&decide(&desired, &observed, 10)), ["pull", "create", "start"]);
+    let mut found = container(&one, ContainerState::Running, 2);
+    found.addresses.clear();
+    observed.containers.push(found);
+    assert_eq!(names(&decide(&desired, &observed, 10)), NOTHING);
+    let all = status::inventory(&owner(), Some(&desired), &observed);
+    assert_eq!(all[0].phase, Phase::Running);
 }
 
 #[test]
