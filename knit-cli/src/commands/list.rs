@@ -1,0 +1,26 @@
+//! `knit list`.
+
+use std::process::ExitCode;
+
+use super::show;
+use crate::cli::{ListArgs, What};
+use crate::server;
+
+pub(super) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
+    let client = server::find(&args.show.server).await?;
+    let output = args.show.output;
+    match args.what {
+        What::Nodes => {
+            show::rows(output, &client.nodes().await?, |node| node.name.clone(), show::nodes)?;
+        }
+        What::Deployments => {
+            let deployments = client.deployments().await?;
+            show::rows(output, &deployments, |view| view.name.to_string(), show::deployments)?;
+        }
+        What::Instances => {
+            let instances = client.instances().await?;
+            show::rows(output, &instances, show::instance_name, show::instances)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,185 @@
+//! Values as columns, for all commands that show them.
+
+use std::time::Duration;
+
+use knit_rpc::Timestamp;
+use knit_rpc::api::{DeploymentState, DeploymentView, InstanceView, NodeState, NodeView};
+use knit_rpc::message::Phase;
+use knit_runtime::terminal::table::{Cell, Table};
+use knit_runtime::terminal::{self, Colour, Output};
+use serde::Serialize;
+
+/// Prints rows in the way that was asked for.
+pub(super) fn rows<T: Serialize>(
+    output: Output,
+    values: &[T],
+    name: impl Fn(&T) -> String,
+    table: impl Fn(&[T], bool) -> Table,
+) -> anyhow::Result<()> {
+    match output {
+        Output::Json => terminal::print_json(&values)?,
+        Output::Yaml => terminal::print_yaml(&values)?,
+        Output::Name => {
+            let names: String = values.iter().map(|value| format!("{}\n", name(value))).collect();
+            terminal::print(&names)?;
+        }
+        Output::Table | Output::Wide => {
+            terminal::print(&table(values, output == Output::Wide).to_string())?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn deployments(deployments: &[DeploymentView], wide: bool) -> Table {
+    let mut table = Table::new(wide)
+        .wide_column("project")
+        .column("deployment")
+        .column("state")
+        .column("running")
+        .column("revision")
+        .column("image")
+        .column("changed");
+    let now = knit_runtime::clock::now();
+    for deployment in deployments {
+        table.row([
+            Cell::from(deployment.project.as_str()),
+            deployment.name.as_str().into(),
+            Cell::coloured(deployment_colour(deployment.state), deployment.state.as_str()),
+            format!("{}/{}", deployment.running, deployment.replicas).into(),
+            deployment.revision.to_string().into(),
+            deployment.image.as_str().into(),
+            ago(now, deployment.updated_at).into(),
+        ]);
+    }
+    table
+}
+
+pub(super) fn instances(instances: &[InstanceView], wide: bool) -> Table {
+    let mut table = Table::new(wide)
+        .column("instance")
+        .column("state")
+        .column("node")
+        .column("mesh address")
+        .column("ports")
+        .wide_column("revision")
+        .wide_column("container")
+        .wide_column("container ip")
+        .wide_column("restarts")
+        .wide_column("id")
+        .column("message");
+    for instance in instances {
+        let ports: Vec<String> = instance.ports.iter().map(ToString::to_string).collect();
+        let container = instance.container.as_deref().unwrap_or_default();
+        table.row([
+            Cell::from(instance_name(instance)),
+            Cell::coloured(phase_colour(instance.phase), instance.phase.as_str()),
+            instance.node_name.as_str().into(),
+            text(instance.mesh_ip),
+            ports.join(", ").into(),
+            instance.revision.to_string().into(),
+            container.get(..12).unwrap_or(container).into(),
+            text(instance.address),
+            instance.restarts.to_string().into(),
+            instance.id.as_str().into(),
+            instance.message.as_deref().unwrap_or_default().into(),
+        ]);
+    }
+    table
+}
+
+pub(super) fn nodes(nodes: &[NodeView], wide: bool) -> Table {
+    let mut table = Table::new(wide)
+        .column("node")
+        .column("state")
+        .column("mesh address")
+        .column("instances")
+        .column("labels")
+        .wide_column("docker")
+        .wide_column("cpus")
+        .wide_column("memory")
+        .wide_column("subnet")
+        .wide_column("agent")
+        .wide_column("id")
+        .column("message");
+    for node in nodes {
+        let labels: Vec<String> =
+            node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        table.row([
+            Cell::from(&node.name),
+            Cell::coloured(node_colour(node.state), node.state.as_str()),
+            text(node.mesh_ip),
+            node.instances.to_string().into(),
+            labels.join(",").into(),
+            node.docker.as_deref().unwrap_or_default().into(),
+            node.cpus.to_string().into(),
+            format!("{} MiB", node.memory / (1024 * 1024)).into(),
+            text(node.subnet),
+            node.agent_version.as_str().into(),
+            text(node.id.as_ref()),
+            node.message.as_deref().unwrap_or_default().into(),
+        ]);
+    }
+    table
+}
+
+/// `web.0`, with its project unless that is the default one.
+pub(super) fn instance_name(instance: &InstanceView) -> String {
+    format!("{}.{}", instance.deployment, instance.slot)
+}
+
+/// The same moment for people: `12 s ago`.
+pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
+    format!("{} ago", rough(now.since(then)))
+}
+
+fn rough(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds @ 7200..=172_799 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+fn text(value: Option<impl ToString>) -> Cell {
+    value.map(|value| value.to_string()).unwrap_or_default().into()
+}
+
+fn deployment_colour(state: DeploymentState) -> Colour {
+    match state {
+        DeploymentState::Running => Colour::Green,
+        DeploymentState::Deploying | DeploymentState::Removing => Colour::Yellow,
+        DeploymentState::Unplaced | DeploymentState::Failed => Colour::Red,
+    }
+}
+
+pub(super) fn phase_colour(phase: Phase) -> Colour {
+    match phase {
+        Phase::Running => Colour::Green,
+        Phase::Pending | Phase::Pulling | Phase::Starting | Phase::Stopping => Colour::Yellow,
+        Phase::Restarting | Phase::Failed => Colour::Red,
+    }
+}
+
+fn node_colour(state: NodeState) -> Colour {
+    match state {
+        NodeState::Ready => Colour::Green,
+        NodeState::Discovered | NodeState::Joining => Colour::Dim,
+        NodeState::Stale | NodeState::NotReady => Colour::Yellow,
+        NodeState::Unreachable | NodeState::Lost | NodeState::Duplicate => Colour::Red,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_rough() {
+        let cases =
+            [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 days")];
+        for (seconds, shown) in cases {
+            assert_eq!(rough(Duration::from_secs(seconds)), shown);
+        }
+    }
+}
