@@ -1,3 +1,5 @@
+use knit_rpc::spec::Protocol::{Tcp, Udp};
+
 use super::*;
 use crate::liveness::judge;
 use crate::testing::*;
@@ -62,7 +64,6 @@ fn ports_clash_by_address_port_and_protocol() {
         protocol,
         ..port(host_port)
     };
-    use knit_rpc::spec::Protocol::{Tcp, Udp};
     for (a, b, expected) in [
         (at("mesh", 80, Tcp), at("mesh", 80, Tcp), true),
         (at("mesh", 80, Tcp), at("mesh", 80, Udp), false),

@@ -57,7 +57,7 @@ fn clusters() -> impl Strategy<Value = Snapshot> {
                 match trouble {
                     0 => node_mut(&mut snapshot, n).facts.docker = None,
                     1 => {
-                        node_mut(&mut snapshot, n).last_beat = Some(knit_rpc::Timestamp::default())
+                        node_mut(&mut snapshot, n).last_beat = Some(knit_rpc::Timestamp::default());
                     }
                     _ => {}
                 }

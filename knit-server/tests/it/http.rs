@@ -1,0 +1,176 @@
+//! The API as clients see it, errors included.
+
+use knit_link::bus::MemoryBus;
+use knit_rpc::api::RegisterRequest;
+use knit_rpc::signed::{self, Context};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::agent::Disk;
+use crate::support::{Home, Server};
+
+/// One exchange as a snapshot: status, allowed methods, body; what differs from run to run masked.
+async fn ask(server: &Server, method: Method, path: &str, kind: &str, body: &str) -> String {
+    let response = reqwest::Client::new()
+        .request(method.clone(), format!("{}{path}", server.url))
+        .header("content-type", kind)
+        .body(body.to_owned())
+        .send()
+        .await
+        .expect("an answer");
+    let status = response.status().as_u16();
+    let id = response.headers().get("x-request-id").cloned().expect("a request id");
+    let mut json: Value =
+        serde_json::from_slice(&response.bytes().await.expect("a body")).unwrap_or(Value::Null);
+    if let Some(told) = json.get("request_id") {
+        assert_eq!(told.as_str(), id.to_str().ok(), "body and header agree");
+    }
+    mask(&mut json);
+    let pretty = serde_json::to_string_pretty(&json).expect("json");
+    format!("{method} {path} -> {status}\n{pretty}")
+}
+
+fn mask(json: &mut Value) {
+    match json {
+        Value::Object(map) => {
+            for (key, value) in map.iter_mut() {
+                let varies = ["request_id", "created_at", "updated_at", "cluster", "server_key"];
+                if varies.contains(&key.as_str()) {
+                    *value = Value::String("…".into());
+                } else {
+                    mask(value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+const HELLO: &str = r#"{"name":"hello","image":"nginx:alpine","node_selector":{"role":"web"},"ports":[{"container_port":80,"host_port":8080,"protocol":"tcp"}],"templates":[{"destination":"/usr/share/nginx/html/index.html","content":"<p>{{env.GREETING}} from {{node.name}}</p>"}],"env":{"GREETING":"hi"}}"#;
+
+#[tokio::test]
+async fn every_endpoint_answers_in_its_shape() {
+    let server = Server::start(&Home::new(), &MemoryBus::new()).await;
+    let json = "application/json";
+    ask(&server, Method::POST, "/deployments", json, HELLO).await;
+    server.until("hello", knit_rpc::api::DeploymentState::Unplaced).await;
+    let mut told = Vec::new();
+    for (method, path, kind, body) in [
+        (Method::GET, "/ping", json, ""),
+        (Method::GET, "/v1/ping", json, ""),
+        (Method::POST, "/v1/deployments", json, HELLO),
+        (Method::GET, "/deployments/hello", json, ""),
+        (Method::POST, "/deployments?revision=7", json, HELLO),
+        (
+            Method::POST,
+            "/deployments",
+            "application/yaml",
+            "nmae: x\nimage: ''\nreplicas: many\nports: [{container_port: 0}]\n",
+        ),
+        (Method::POST, "/deployments", "application/toml", "name = \"a\"\nimage = \"b\"\n"),
+        (Method::POST, "/deployments", json, "{"),
+        (Method::GET, "/deployments?project=No_Such", json, ""),
+        (Method::GET, "/deployments?project=empty", json, ""),
+        (Method::GET, "/deployments/nobody", json, ""),
+        (Method::GET, "/deployments/UPPER", json, ""),
+        (Method::DELETE, "/deployments/nobody?project=other", json, ""),
+        (Method::DELETE, "/deployments/a", json, ""),
+        (Method::GET, "/nodes", json, ""),
+        (Method::GET, "/instances", json, ""),
+        (Method::POST, "/v1/nodes/register", json, "rubbish"),
+        (Method::GET, "/nowhere", json, ""),
+        (Method::PUT, "/deployments", json, ""),
+    ] {
+        told.push(ask(&server, method, path, kind, body).await);
+    }
+    insta::assert_snapshot!(told.join("\n\n"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_beyond_all_measure_is_refused() {
+    let server = Server::start(&Home::new(), &MemoryBus::new()).await;
+    let body = "x".repeat(2 * 1024 * 1024);
+    let told = ask(&server, Method::POST, "/deployments", "application/json", &body).await;
+    assert!(told.contains("-> 413") && told.contains("\"too-large\""), "{told}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_health_says_what_is_wrong() {
+    let server = Server::start(&Home::new(), &MemoryBus::new()).await;
+    crate::support::eventually("it is healthy", || async {
+        let told = ask(&server, Method::GET, "/healthz", "", "").await;
+        told.contains("-> 200").then_some(())
+    })
+    .await;
+    server.app.nats_url.send_replace(None);
+    let told = ask(&server, Method::GET, "/healthz", "", "").await;
+    assert!(told.contains("-> 503") && told.contains("the mesh address is awaited"), "{told}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_document_lists_every_path_and_all_it_refers_to() {
+    let server = Server::start(&Home::new(), &MemoryBus::new()).await;
+    let url = format!("{}/openapi.json", server.url);
+    let document: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        paths,
+        [
+            "/v1/deployments",
+            "/v1/deployments/{name}",
+            "/v1/events",
+            "/v1/healthz",
+            "/v1/instances",
+            "/v1/nodes",
+            "/v1/nodes/register",
+            "/v1/ping",
+        ]
+    );
+    let text = document.to_string();
+    for reference in text.split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(document["components"]["schemas"][name].is_object(), "{name} is missing");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn only_who_signs_may_register_and_only_as_itself() {
+    let server = Server::start(&Home::new(), &MemoryBus::new()).await;
+    let disk = Disk::new(1);
+    let accepted = disk.register(&server.api).await.unwrap();
+    assert_eq!(accepted.subnet.to_string(), "10.208.0.0/24");
+    assert!(!accepted.adopt);
+    assert_eq!(
+        Disk::new(2).register(&server.api).await.unwrap().subnet.to_string(),
+        "10.208.1.0/24"
+    );
+    let again = disk.register(&server.api).await.unwrap();
+    assert_eq!(again.subnet, accepted.subnet, "a node keeps its subnet");
+
+    let send = |request: RegisterRequest, key: nkeys::KeyPair| {
+        let signed = signed::sign(&key, Context::Register, &request).unwrap();
+        server.api.register(signed)
+    };
+    let good = disk.request();
+    let thief = nkeys::KeyPair::new_user();
+    let stolen = RegisterRequest { nkey: thief.public_key(), ..good.clone() };
+    let old = RegisterRequest { at: knit_rpc::Timestamp::from_millis(1), ..good.clone() };
+    for (request, key, status, why) in [
+        (good.clone(), nkeys::KeyPair::new_user(), 403, "the signature is not by"),
+        (stolen, thief, 409, "registered with another key"),
+        (old, disk.key(), 403, "clock"),
+    ] {
+        let error = send(request, key).await.unwrap_err();
+        assert_eq!(error.status(), Some(status), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    server.app.nats_url.send_replace(None);
+    let error = send(good, disk.key()).await.unwrap_err();
+    assert_eq!(error.status(), Some(503));
+    server.stop().await;
+}

@@ -1,0 +1,9 @@
+//! The server as a whole: in one process on a bus in memory, and as the real program on a real
+//! nats-server.
+
+mod adoption;
+mod http;
+mod lifecycle;
+mod program;
+mod store;
+mod support;

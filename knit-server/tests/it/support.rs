@@ -1,0 +1,159 @@
+//! A server in this process, an agent that plays its part by script, and patience with a deadline.
+
+pub(crate) mod agent;
+pub(crate) mod process;
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use knit_link::bus::{Bus as _, BusState, MemoryBus};
+use knit_link::http::ApiClient;
+use knit_rpc::api::{DeploymentState, DeploymentView};
+use knit_rpc::id::{DeploymentName, ProjectName};
+use knit_rpc::spec::Format;
+use knit_rpc::subject;
+use knit_server::app::App;
+use knit_server::http::listen::try_bind;
+use knit_server::http::{Shared, router};
+use knit_server::identity::Identity;
+use knit_server::loops;
+use knit_server::store::Store;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long anything may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory that holds an identity, so that several servers can be one after the other.
+pub(crate) struct Home {
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a directory") }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        let path = self.dir.path().join("identity.json");
+        Identity::load_or_create(&path, &self.dir.path().join("none")).expect("an identity")
+    }
+}
+
+/// A server without NATS and mesh: HTTP on a free port, loops on a bus in memory.
+pub(crate) struct Server {
+    pub(crate) app: Arc<App>,
+    pub(crate) url: String,
+    pub(crate) api: ApiClient,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// A server that remembers nothing.
+    pub(crate) async fn start(home: &Home, bus: &MemoryBus) -> Self {
+        let identity = home.identity();
+        let store = Store::in_memory(&identity.cluster).await.expect("a store");
+        Self::start_with(identity, store, bus).await
+    }
+
+    /// A server on a database file in its home.
+    pub(crate) async fn start_on_disk(home: &Home, bus: &MemoryBus) -> Self {
+        let identity = home.identity();
+        let path = home.dir.path().join("knit.db");
+        let store = Store::open(&path, &identity.cluster).await.expect("a store");
+        Self::start_with(identity, store, bus).await
+    }
+
+    async fn start_with(identity: Identity, store: Store, bus: &MemoryBus) -> Self {
+        let subnet = "10.208.0.0/14".parse().expect("a subnet");
+        let app = Arc::new(App::load(identity, store, subnet).await.expect("an app"));
+        app.nats_url.send_replace(Some("nats://10.45.0.1:7422".to_owned()));
+        app.bus_state.send_replace(BusState::Connected);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let listener = try_bind(at).expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let routes = router(Shared { app: Arc::clone(&app), stop: stop.clone() });
+        let served =
+            axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tasks.spawn(async move { served.await.expect("it serves") });
+        spawn_loops(&app, bus, &stop, &tasks).await;
+        let api = ApiClient::new(&url).expect("a client");
+        Self { app, url, api, stop, tasks }
+    }
+
+    pub(crate) async fn deploy(&self, yaml: &str) -> knit_rpc::api::Accepted {
+        self.api.deploy(yaml.to_owned(), Format::Yaml).await.expect("accepted")
+    }
+
+    pub(crate) async fn view(&self, name: &str) -> Option<DeploymentView> {
+        let name = DeploymentName::parse(name).expect("a name");
+        self.api.deployment(&ProjectName::default(), &name).await.ok()
+    }
+
+    /// Waits until a deployment is in a state.
+    pub(crate) async fn until(&self, name: &str, state: DeploymentState) -> DeploymentView {
+        eventually(&format!("{name} is {}", state.as_str()), || async {
+            self.view(name).await.filter(|view| view.state == state)
+        })
+        .await
+    }
+
+    /// Waits until a deployment is gone.
+    pub(crate) async fn until_gone(&self, name: &str) {
+        eventually(&format!("{name} is gone"), || async {
+            self.view(name).await.is_none().then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.app.store.close().await;
+    }
+}
+
+async fn spawn_loops(
+    app: &Arc<App>,
+    bus: &MemoryBus,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    let bus = bus.client();
+    let heartbeats = bus.subscribe(subject::ALL_HEARTBEATS).await.expect("a subscription");
+    let reports = bus.subscribe(subject::ALL_STATUS).await.expect("a subscription");
+    let parts = || (Arc::clone(app), bus.clone(), stop.clone());
+    let (app, _, stop) = parts();
+    tasks.spawn(async move { loops::planner::run(&app, stop).await });
+    let (app, _, stop) = parts();
+    tasks.spawn(async move { loops::ingest::heartbeats(&app, heartbeats, stop).await });
+    let (app, bus, stop) = parts();
+    tasks.spawn(async move { loops::ingest::reports(&app, &bus, reports, stop).await });
+    let (app, bus, stop) = parts();
+    tasks.spawn(async move { loops::publisher::run(&app, &bus, stop).await });
+    let (app, bus, stop) = parts();
+    app.wake_roll_call.notify_one();
+    tasks.spawn(async move { loops::roll_call::run(&app, &bus, stop).await });
+}
+
+/// Asks again and again until there is an answer, at most for [`PATIENCE`].
+pub(crate) async fn eventually<T, F, A>(what: &str, mut ask: F) -> T
+where
+    F: FnMut() -> A,
+    A: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: still not after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
