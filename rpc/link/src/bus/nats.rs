@@ -31,6 +31,8 @@ const MESSAGE_BYTES_MAX: i32 = 8 * 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
+/// A client that never connected does not notice that it was dropped: its next try is put off.
+const NEVER: Duration = Duration::from_hours(24 * 365);
 const LAST_TIMEOUT: Duration = Duration::from_secs(3);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -186,24 +188,28 @@ impl Shared {
     ) -> ConnectOptions {
         let (key, jwt) = (self.key.clone(), self.options.jwt.clone());
         let state = self.state.clone();
-        let mut options = ConnectOptions::with_auth_callback(move |nonce| {
-            let (key, jwt) = (key.clone(), jwt.borrow().clone());
-            async move { authenticate(&key, jwt, &nonce) }
-        })
-        .name(&self.options.name)
-        .retry_on_initial_connect()
-        .max_reconnects(None)
-        .ignore_discovered_servers()
-        .ping_interval(PING_INTERVAL)
-        .connection_timeout(CONNECT_TIMEOUT)
-        .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
-        .reconnect_delay_callback(reconnect_delay)
-        .event_callback(move |event| {
-            if *current.borrow() {
-                follow(&state, event);
-            }
-            std::future::ready(())
-        });
+        let wanted = current.clone();
+        let mut options =
+            ConnectOptions::with_auth_callback(move |nonce| {
+                let (key, jwt) = (key.clone(), jwt.borrow().clone());
+                async move { authenticate(&key, jwt, &nonce) }
+            })
+            .name(&self.options.name)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .ignore_discovered_servers()
+            .ping_interval(PING_INTERVAL)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
+            .reconnect_delay_callback(move |attempt| {
+                if *wanted.borrow() { reconnect_delay(attempt) } else { NEVER }
+            })
+            .event_callback(move |event| {
+                if *current.borrow() {
+                    follow(&state, event);
+                }
+                std::future::ready(())
+            });
         if let Some(prefix) = &self.options.inbox_prefix {
             options = options.custom_inbox_prefix(prefix);
         }
