@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use knit_rpc::Timestamp;
+use knit_rpc::api::{API_PORT, NATS_PORT};
 use knit_rpc::id::InstanceId;
 use knit_rpc::spec::{HostIp, InstanceSpec, PortSpec, Protocol};
 
@@ -72,7 +73,7 @@ pub fn wanted(
         let Some(address) = container.address().filter(|_| container.state.is_up()) else {
             continue;
         };
-        for port in &identity.ports {
+        for port in identity.ports.iter().filter(|port| reserved(port).is_none()) {
             for host_port in host_ports(port, observed) {
                 candidates.entry(host_port).or_default().push(Candidate {
                     slot: identity.slot(),
@@ -157,6 +158,7 @@ pub fn obstacle(
         missing_interface(port, observed)
             .or_else(|| rival(port, wanted, desired, running))
             .or_else(|| host_listener(port, wanted, running, observed, mesh))
+            .or_else(|| reserved(port))
     })
 }
 
@@ -244,6 +246,19 @@ fn host_listener(
         "port {}/{} on {} is taken: {} listens on it",
         port.host_port, port.protocol, port.host_ip, listener.process
     ))
+}
+
+/// Knit's own ports on the mesh address: whatever listens there now, a server may next, and a
+/// container that had one would be taken for it.
+fn reserved(port: &PortSpec) -> Option<String> {
+    let on_mesh = matches!(port.host_ip, HostIp::Mesh | HostIp::Public);
+    let is_own = port.protocol == Protocol::Tcp && [API_PORT, NATS_PORT].contains(&port.host_port);
+    (on_mesh && is_own).then(|| {
+        format!(
+            "port {}/tcp on {} is Knit's own: publish another one",
+            port.host_port, port.host_ip
+        )
+    })
 }
 
 fn held_by_own_slot(port: &PortSpec, wanted: &Wanted, running: &[(Identity, &Container)]) -> bool {

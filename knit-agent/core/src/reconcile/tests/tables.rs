@@ -203,6 +203,17 @@ fn a_port_on_an_interface_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn knits_own_ports_are_refused_even_where_nothing_listens_on_them() {
+    for (own, refused) in [(7400, true), (7422, true), (7423, false)] {
+        let mut spec = spec("web", None);
+        spec.ports.push(port(own));
+        let desired = desired([wanted("web", 0, 1, spec)]);
+        let actions = decide(&desired, &Observed::default(), 10);
+        assert_eq!(names(&actions) == ["fail"], refused, "{own}");
+    }
+}
+
+#[test]
 fn the_second_holder_of_a_port_is_told_who_the_first_is() {
     let web = web(1);
     let mut other = spec("api", None);
