@@ -76,7 +76,7 @@ pub(crate) struct DevArgs {
 
 #[derive(Debug, Subcommand)]
 enum DevCommand {
-    /// Run a command inside a node, with KNIT_SERVER, WGMESH_SOCKET, DOCKER_HOST and PATH set
+    /// Run a command inside a node, with server, mesh socket, Docker and PATH set for it
     Exec(ExecArgs),
     /// Show the nodes, their sockets, addresses, processes and logs
     Status(StatusArgs),
@@ -265,8 +265,7 @@ fn free_udp_port() -> anyhow::Result<u16> {
 fn write_secret(layout: &Layout) -> anyhow::Result<()> {
     let mut bytes = [0_u8; 64];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-    let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let text = format!("wgmesh://v1/{secret}\n");
+    let text = format!("wgmesh://v1/{}\n", hex::encode(bytes));
     knit_runtime::file::write_atomic(&layout.secret_file(), text.as_bytes(), 0o600)?;
     Ok(())
 }

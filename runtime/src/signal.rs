@@ -1,11 +1,17 @@
 //! SIGINT and SIGTERM as a token that all loops wait on.
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// How long after the first signal another one still counts as the same word: a terminal, sudo and
+/// a script that traps Ctrl-C may each pass it on.
+const SAME_WORD: Duration = Duration::from_secs(1);
+
 /// A token that is cancelled at the first SIGINT or SIGTERM.
 ///
-/// A second signal while the program still stops ends it at once: whoever presses Ctrl-C twice
+/// A later SIGINT while the program still stops ends it at once: whoever presses Ctrl-C twice
 /// does not want to wait. Must be called inside a tokio runtime.
 pub fn shutdown() -> CancellationToken {
     let token = CancellationToken::new();
@@ -21,21 +27,17 @@ pub fn shutdown() -> CancellationToken {
 }
 
 async fn watch(token: CancellationToken, mut interrupt: Signal, mut terminate: Signal) {
-    let code = first(&mut interrupt, &mut terminate).await;
-    tracing::info!(signal = name(code), "stopping");
+    let name = tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    };
+    tracing::info!(signal = name, "stopping");
     token.cancel();
-    let code = first(&mut interrupt, &mut terminate).await;
-    tracing::warn!(signal = name(code), "told to stop a second time: leaving at once");
-    std::process::exit(128 + code);
-}
-
-async fn first(interrupt: &mut Signal, terminate: &mut Signal) -> i32 {
-    tokio::select! {
-        _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-        _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+    let first = Instant::now();
+    while interrupt.recv().await.is_some() {
+        if first.elapsed() > SAME_WORD {
+            tracing::warn!("interrupted a second time: leaving at once");
+            std::process::exit(128 + SignalKind::interrupt().as_raw_value());
+        }
     }
-}
-
-fn name(code: i32) -> &'static str {
-    nix::sys::signal::Signal::try_from(code).map_or("unknown", nix::sys::signal::Signal::as_str)
 }

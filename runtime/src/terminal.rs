@@ -59,6 +59,12 @@ pub fn print(text: &str) -> io::Result<()> {
     quiet_on_closed_pipe(io::stdout().lock().write_all(text.as_bytes()))
 }
 
+/// Prints names on stdout, one a line.
+pub fn print_names<N: std::fmt::Display>(names: impl IntoIterator<Item = N>) -> io::Result<()> {
+    let lines = names.into_iter().map(|name| format!("{name}\n"));
+    print(&lines.collect::<Vec<_>>().concat())
+}
+
 /// Writes a line to stderr; there is nobody to tell when that fails.
 pub fn eprintln(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");

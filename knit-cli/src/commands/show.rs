@@ -19,10 +19,7 @@ pub(super) fn rows<T: Serialize>(
     match output {
         Output::Json => terminal::print_json(&values)?,
         Output::Yaml => terminal::print_yaml(&values)?,
-        Output::Name => {
-            let names: String = values.iter().map(|value| format!("{}\n", name(value))).collect();
-            terminal::print(&names)?;
-        }
+        Output::Name => terminal::print_names(values.iter().map(name))?,
         Output::Table | Output::Wide => {
             terminal::print(&table(values, output == Output::Wide).to_string())?;
         }

@@ -32,9 +32,7 @@ pub(super) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
         Output::Yaml => terminal::print_yaml(&deployments.first())?,
         Output::Name => {
             let instances = deployments.iter().flat_map(|deployment| &deployment.instances);
-            let names: String =
-                instances.map(|i| format!("{}\n", show::instance_name(i))).collect();
-            terminal::print(&names)?;
+            terminal::print_names(instances.map(show::instance_name))?;
         }
     }
     Ok(ExitCode::SUCCESS)

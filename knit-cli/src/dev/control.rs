@@ -17,7 +17,7 @@ use super::plan::Part;
 
 const REQUEST_BYTES_MAX: u64 = 4096;
 /// Longer than the longest grace that a program gets.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What a running dev cluster can be asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]

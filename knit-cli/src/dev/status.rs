@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
 use super::layout::Layout;
-use super::state::{NodeState, PartState, Stage, State};
+use super::state::{NodeState, PartState, ProcessId, Stage, State};
 
 const POLL: Duration = Duration::from_millis(50);
 /// Stopping takes seconds; a program that does not end is killed long before.
-const GONE_TIMEOUT: Duration = Duration::from_secs(120);
+const GONE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Prints the state of the cluster, perhaps after waiting for it.
 pub(super) async fn run(
@@ -33,10 +33,7 @@ pub(super) async fn run(
     match output {
         Output::Json => terminal::print_json(&state)?,
         Output::Yaml => terminal::print_yaml(&state)?,
-        Output::Name => {
-            let names: String = state.nodes.iter().map(|node| format!("{}\n", node.name)).collect();
-            terminal::print(&names)?;
-        }
+        Output::Name => terminal::print_names(state.nodes.iter().map(|node| &node.name))?,
         Output::Table | Output::Wide => {
             terminal::print(&table(&state, output == Output::Wide).to_string())?;
         }
@@ -73,7 +70,7 @@ pub(super) async fn wait_gone(layout: &Layout) -> anyhow::Result<()> {
 
 /// The recorded state, if the `knit dev` that wrote it lives.
 fn alive(layout: &Layout) -> Option<State> {
-    State::read(&layout.state_file()).filter(|state| state.dev.is_some_and(|dev| dev.is_alive()))
+    State::read(&layout.state_file()).filter(|state| state.dev.is_some_and(ProcessId::is_alive))
 }
 
 fn table(state: &State, wide: bool) -> Table {
