@@ -12,26 +12,24 @@
 //! Invariant: nothing is published, stopped or reported before Docker was read for the first
 //! time, so an agent that starts anew drops nothing.
 
+mod jobs;
 mod observe;
 mod publish;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use knit_agent_core::container::Identity;
-use knit_agent_core::observed::{Memory, Step};
+use knit_agent_core::observed::Memory;
 use knit_agent_core::publish::PortMap;
-use knit_agent_core::{
-    Action, Container, Desired, Observed, Owner, publish as ports, reconcile, status,
-};
-use knit_rpc::id::InstanceId;
+use knit_agent_core::{Action, Container, Observed, Owner, publish as ports, reconcile, status};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::engine::{Engine, EngineInfo};
-use crate::executor::{Executor, Failure, Job, REPORTS_MAX, Report};
+use crate::executor::{Executor, REPORTS_MAX, Report};
 use crate::files::Files;
 use crate::firewall::Firewall;
 use crate::shared::{EngineFacts, Inventory, Shared};
@@ -141,40 +139,6 @@ impl Reconciler {
         self.read_at.is_none_or(|at| at.elapsed() >= READ_EVERY)
     }
 
-    /// Notes how a job goes; true when it changed something in Docker.
-    fn take(&mut self, report: Report) -> bool {
-        match report {
-            Report::Step(instance, step) => {
-                self.memory.busy.insert(instance, step);
-                false
-            }
-            Report::Done { instance, actions, failure } => {
-                self.memory.busy.remove(&instance);
-                let Some(failure) = failure else {
-                    let was_stable = self.was_stable(&instance);
-                    self.memory.succeeded(&instance, &actions, was_stable);
-                    return true;
-                };
-                let Failure { message, permanent, unreachable } = failure;
-                tracing::warn!(instance.id = %instance, permanent, "{message}");
-                // A Docker that is away says nothing about what was wrong with the instance.
-                let known = self.memory.faults.get(&instance).filter(|_| unreachable);
-                let (message, permanent) = known
-                    .map_or((message, permanent), |fault| (fault.message.clone(), fault.permanent));
-                self.memory.failed(&instance, message, permanent, knit_runtime::clock::now());
-                true
-            }
-        }
-    }
-
-    fn was_stable(&self, instance: &InstanceId) -> bool {
-        let label = knit_agent_core::container::LABEL_INSTANCE;
-        self.containers.iter().flatten().any(|container| {
-            container.labels.get(label).map(String::as_str) == Some(instance.as_str())
-                && container.was_stable()
-        })
-    }
-
     async fn step(&mut self, owner: &Owner, read: bool) {
         if read || self.containers.is_none() {
             self.read(owner).await;
@@ -206,41 +170,6 @@ impl Reconciler {
         let applied = assignment.map(|held| held.generation).unwrap_or_default();
         let instances = instances.into_iter().map(|one| (one.id.clone(), one)).collect();
         self.tell(Some(Inventory { instances, applied }));
-    }
-
-    /// Starts a job per instance. What would stop a container waits for the ports to lead away.
-    fn carry_out(
-        &mut self,
-        owner: &Owner,
-        desired: &Desired,
-        actions: Vec<Action>,
-        is_published: bool,
-    ) {
-        let Some(node) = self.shared.node_context() else { return };
-        let mut jobs: BTreeMap<InstanceId, Vec<Action>> = BTreeMap::new();
-        for action in actions {
-            if let Action::Fail { instance, reason } = action {
-                tracing::warn!(instance.id = %instance, "{reason}");
-                self.memory.blocked(&instance, reason, knit_runtime::clock::now());
-            } else if let Some(instance) = action.instance().cloned() {
-                jobs.entry(instance).or_default().push(action);
-            }
-        }
-        for (instance, actions) in jobs {
-            let stops = actions.iter().any(|action| matches!(action, Action::Stop { .. }));
-            if stops && !is_published {
-                continue;
-            }
-            let wanted = desired.instances.get(&instance).cloned();
-            let step = match (&wanted, actions.first()) {
-                (None, _) => Step::Stopping,
-                (Some(_), Some(Action::Pull { .. })) => Step::Pulling,
-                (Some(_), _) => Step::Starting,
-            };
-            self.memory.busy.insert(instance.clone(), step);
-            let (owner, node) = (owner.clone(), node.clone());
-            self.executor.start(Job { instance, wanted, owner, node, actions });
-        }
     }
 
     /// Lets the other loops know.
