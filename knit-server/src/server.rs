@@ -56,8 +56,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             let error: &(dyn std::error::Error + 'static) = error.as_ref();
             tracing::error!(error, "NATS could not be set up; trying again");
         }
+        // Ready without a mesh as well: the status says what is awaited.
+        notify::ready();
         if mesh.is_some() || !config.listen.is_empty() {
-            notify::ready();
             notify::status("running");
         }
         tokio::select! {

@@ -1,11 +1,12 @@
 //! Asks every agent to report in: at the start of the bus, when asked to, and again and again
-//! while a node has to show what it holds.
+//! while a node has to show what it holds, or beats without having said what it is.
 
 use std::time::Duration;
 
 use knit_link::bus::Bus;
 use knit_rpc::message::ReportIn;
 use knit_rpc::subject;
+use knit_server_core::Node;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -23,8 +24,12 @@ pub async fn run(app: &App, bus: &dyn Bus, stop: CancellationToken) {
             () = app.wake_roll_call.notified() => asked = true,
             _ = tick.tick() => {}
         }
-        let held = app.world().await.snapshot.nodes.values().any(|node| node.adopting);
-        if !asked && !held {
+        let (held, unknown) = {
+            let world = app.world().await;
+            let nodes = || world.snapshot.nodes.values();
+            (nodes().any(|node| node.adopting), nodes().any(is_unknown))
+        };
+        if !asked && !held && !unknown {
             continue;
         }
         let call = ReportIn { cluster: app.identity.cluster.clone(), held };
@@ -33,4 +38,9 @@ pub async fn run(app: &App, bus: &dyn Bus, stop: CancellationToken) {
             tracing::debug!(%error, "the roll call could not be sent");
         }
     }
+}
+
+/// Whether a node beats, and what it said about itself was lost.
+fn is_unknown(node: &Node) -> bool {
+    node.last_beat.is_some() && node.facts.docker.is_none() && node.facts.trouble.is_none()
 }

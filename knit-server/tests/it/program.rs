@@ -5,16 +5,17 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use knit_link::bus::{Bus as _, BusState, NatsBus};
+use knit_link::bus::{Bus as _, BusState, NatsBus, NatsOptions};
 use knit_rpc::api::{DeploymentState, NodeState};
 use knit_rpc::id::{DeploymentName, ProjectName};
 use knit_rpc::spec::Format;
 use knit_rpc::subject;
+use knit_server::nats_server::{Addresses, NatsServer, Place, jwt};
 use nix::sys::signal::{Signal, kill};
 
 use crate::support::agent::{Agent, Disk};
-use crate::support::eventually;
-use crate::support::process::{Program, command, free_port};
+use crate::support::process::{NATS_PORT, Program, command, free_port, own_address};
+use crate::support::{Home, eventually};
 
 async fn connected(bus: &NatsBus) {
     let mut state = bus.state();
@@ -114,6 +115,44 @@ async fn a_node_can_neither_speak_nor_hear_for_another() {
     assert!(thiefs.last(&tasks).await.is_err(), "the stored assignment was read");
     assert!(thiefs.put(&tasks, b"{}".to_vec()).await.is_err(), "the stream was written to");
     assert!(thiefs.ensure_tasks_stream().await.is_err(), "the stream was changed");
+}
+
+#[tokio::test]
+async fn nats_moves_with_the_address_and_keeps_its_streams() {
+    let home = Home::new();
+    let identity = home.identity();
+    let (from, to) = (own_address(), own_address());
+    let monitor_port = free_port();
+    let at = |client| Addresses { client, client_port: NATS_PORT, monitor_port };
+    let place = Place { binary: "nats-server".into(), directory: home.dir.path().join("nats") };
+    let now = knit_runtime::clock::now().as_millis() / 1000;
+    let server = NatsServer::start(place, &identity, at(from), now).unwrap();
+    let user = identity.user.public_key();
+    let token = jwt::server_user(&identity.account, &user, now, now + 3600).unwrap();
+    let options = NatsOptions {
+        name: "test".to_owned(),
+        url: format!("nats://{from}:{NATS_PORT}"),
+        local_address: None,
+        inbox_prefix: None,
+        nkey_seed: identity.user.seed().unwrap(),
+        jwt: tokio::sync::watch::channel(token).1,
+    };
+    let bus = NatsBus::connect(options).await.unwrap();
+    connected(&bus).await;
+    bus.ensure_tasks_stream().await.unwrap();
+    bus.put("knit.tasks.a", b"kept".to_vec()).await.unwrap();
+
+    server.readdress(&identity, at(to), now).await.unwrap();
+    bus.rebind(&format!("nats://{to}:{NATS_PORT}"), None).await.unwrap();
+    let kept = eventually("the stream is there", || async {
+        bus.last("knit.tasks.a").await.ok().flatten()
+    })
+    .await;
+    assert_eq!(kept, b"kept");
+    assert!(TcpStream::connect((from, NATS_PORT)).is_err(), "the old address was left");
+    bus.close().await;
+    server.stop().await;
+    assert!(TcpStream::connect((to, NATS_PORT)).is_err(), "it stopped");
 }
 
 #[tokio::test]
