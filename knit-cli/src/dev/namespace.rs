@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The pairs are born inside their namespaces: the host's own interfaces, addresses and routes are
-//! never touched. The hub answers for the rest of the world with "network unreachable", so a node
-//! has a default route, as real hosts do, and what asks beyond it fails at once.
+//! never touched. The hub answers for the rest of the world with "prohibited", so a node has a
+//! default route, as real hosts do, and what asks beyond it fails at once (of the kernel's ICMP
+//! answers, "unreachable" would be kept from a UDP socket, and DNS would wait).
 //!
 //! Invariant: only namespaces whose names the layout gives are made or removed.
 
@@ -65,7 +66,7 @@ async fn configure_hub(hub: &str, nodes: &[NodePlan]) -> Result<(), NamespaceErr
     let address = layout::hub_address();
     let mut script = format!(
         "link set lo up\nlink add {BRIDGE} type bridge\nlink set {BRIDGE} up\n\
-         addr add {address}/{UNDERLAY_PREFIX} dev {BRIDGE}\nroute add unreachable default\n"
+         addr add {address}/{UNDERLAY_PREFIX} dev {BRIDGE}\nroute add prohibit default\n"
     );
     for node in nodes {
         let _ = writeln!(script, "link set {} master {BRIDGE} up", port(node.number));

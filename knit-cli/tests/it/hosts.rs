@@ -1,0 +1,6 @@
+//! On several hosts.
+
+mod deploy;
+mod dev;
+mod exposure;
+mod faults;
