@@ -1,4 +1,7 @@
 //! Which peers of the mesh this node does not hear: the server's second opinion on who is gone.
+//!
+//! Invariant: a peer that was listed once is heard or unheard, never unknown again: a sidecar that
+//! drops a dead peer from its list must not make it look alive.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -18,6 +21,8 @@ const EVERY: Duration = Duration::from_secs(5);
 const LAN_SILENCE_MAX: Duration = Duration::from_secs(16);
 /// Others are heard by handshakes, two minutes apart.
 const SILENCE_MAX: Duration = Duration::from_mins(3);
+/// Peers that are remembered after they left the list.
+const REMEMBERED_MAX: usize = 1000;
 
 pub async fn run(shared: Arc<Shared>, socket: Option<PathBuf>) {
     let mut mesh = shared.mesh.subscribe();
@@ -25,9 +30,12 @@ pub async fn run(shared: Arc<Shared>, socket: Option<PathBuf>) {
         return;
     }
     let client = MeshClient::new(find_socket(socket.as_deref()));
+    let mut met = BTreeSet::new();
     loop {
         if let Ok(peers) = client.peers().await {
-            let unheard = unheard(&peers, knit_runtime::clock::now());
+            let unheard = unheard(&peers, &met, knit_runtime::clock::now());
+            let listed = peers.into_iter().map(|peer| peer.pubkey);
+            met.extend(listed.take(REMEMBERED_MAX.saturating_sub(met.len())));
             shared.unheard.send_if_modified(|known| {
                 let changed = *known != unheard;
                 *known = unheard;
@@ -38,7 +46,7 @@ pub async fn run(shared: Arc<Shared>, socket: Option<PathBuf>) {
     }
 }
 
-fn unheard(peers: &[PeerInfo], now: Timestamp) -> BTreeSet<String> {
+fn unheard(peers: &[PeerInfo], met: &BTreeSet<String>, now: Timestamp) -> BTreeSet<String> {
     let is_silent = |peer: &&PeerInfo| {
         let on_lan = peer.discovered_via.iter().any(|how| how == "lan");
         let limit = if on_lan { LAN_SILENCE_MAX } else { SILENCE_MAX };
@@ -46,7 +54,9 @@ fn unheard(peers: &[PeerInfo], now: Timestamp) -> BTreeSet<String> {
         let heard = heard.and_then(|at| u64::try_from(at.as_millisecond()).ok());
         heard.is_some_and(|at| now.since(Timestamp::from_millis(at)) > limit)
     };
-    peers.iter().filter(is_silent).map(|peer| peer.pubkey.clone()).collect()
+    let silent = peers.iter().filter(is_silent).map(|peer| &peer.pubkey);
+    let listed: BTreeSet<&String> = peers.iter().map(|peer| &peer.pubkey).collect();
+    silent.chain(met.iter().filter(|key| !listed.contains(key))).cloned().collect()
 }
 
 #[cfg(test)]
@@ -71,7 +81,8 @@ mod tests {
         ];
         let now: jiff::Timestamp = "2026-11-20T12:01:00Z".parse().unwrap();
         let now = Timestamp::from_millis(now.as_millisecond().try_into().unwrap());
-        let found: Vec<String> = unheard(&peers, now).into_iter().collect();
-        assert_eq!(found, ["dht-silent", "lan-silent"]);
+        let met = BTreeSet::from(["dropped".to_owned(), "lan-fresh".to_owned()]);
+        let found: Vec<String> = unheard(&peers, &met, now).into_iter().collect();
+        assert_eq!(found, ["dht-silent", "dropped", "lan-silent"]);
     }
 }
