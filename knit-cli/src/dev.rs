@@ -62,6 +62,10 @@ pub(crate) struct DevArgs {
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
 
+    /// Label of every node, which a manifest's node_selector can ask for; repeatable
+    #[arg(long = "label", value_name = "KEY=VALUE", default_value = "role=web")]
+    labels: Vec<String>,
+
     /// Docker of this host, when it is the one node
     #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
     docker_socket: PathBuf,
@@ -238,7 +242,8 @@ async fn plan(args: &DevArgs, layout: Layout, log_level: Option<String>) -> anyh
         None => vec![host_node(&layout, &args.docker_socket).await?],
     };
     let programs = programs::ours()?;
-    Ok(Plan { layout, nodes, programs, host_mesh_port: free_udp_port()?, log_level })
+    let labels = args.labels.clone();
+    Ok(Plan { layout, nodes, programs, labels, host_mesh_port: free_udp_port()?, log_level })
 }
 
 async fn host_node(layout: &Layout, docker_socket: &Path) -> anyhow::Result<NodePlan> {

@@ -72,6 +72,8 @@ pub(crate) struct Plan {
     pub(crate) layout: Layout,
     pub(crate) nodes: Vec<NodePlan>,
     pub(crate) programs: Programs,
+    /// `KEY=VALUE` each; every node carries them.
+    pub(crate) labels: Vec<String>,
     /// The sidecar's port on the host itself; in namespaces it is the usual one.
     pub(crate) host_mesh_port: u16,
     pub(crate) log_level: Option<String>,
@@ -212,7 +214,8 @@ impl Plan {
                 .args(["run".to_owned(), "--state-dir".to_owned(), data("agent")])
                 .args(["--mesh-socket".to_owned(), mesh_socket])
                 .args(["--docker-socket".to_owned(), node.docker_host()])
-                .args(["--name", &node.name]),
+                .args(["--name", &node.name])
+                .args(self.labels.iter().flat_map(|label| ["--label", label])),
         };
         Some(self.finish(node, part, spec))
     }
@@ -277,6 +280,7 @@ mod tests {
                 agent: path("knit-agent"),
                 path: "/usr/bin".to_owned(),
             },
+            labels: vec!["role=web".to_owned()],
             host_mesh_port: 51830,
             log_level: None,
         }
