@@ -1,5 +1,6 @@
 //! On several hosts.
 
+mod alone;
 mod deploy;
 mod dev;
 mod exposure;
