@@ -62,7 +62,7 @@ pub(crate) struct DevArgs {
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
 
-    /// Label of every node, which a manifest's node_selector can ask for; repeatable
+    /// Label of every node, which manifests can select by; repeatable
     #[arg(long = "label", value_name = "KEY=VALUE", default_value = "role=web")]
     labels: Vec<String>,
 
