@@ -7,6 +7,7 @@
 //!             └─ node 2: …                                 ┘
 //! ```
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use super::{dockerd, plain_http};
 const POLL: Duration = Duration::from_millis(50);
 /// How long a step may take on a slow and busy machine.
 const STEP_TIMEOUT: Duration = Duration::from_secs(90);
+/// A node that is not ready yet is no news before this.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a dev cluster did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -147,8 +150,9 @@ fn mesh_address(cluster: &Cluster, node: u8) -> Option<SocketAddr> {
 /// Waits until the server counts every node as ready; tells of each as it comes.
 async fn nodes_ready(cluster: &Arc<Cluster>, server: SocketAddr) -> Result<(), BringUpError> {
     let netns = cluster.plan.nodes.first().and_then(NodePlan::netns_path);
-    let deadline = Instant::now() + STEP_TIMEOUT;
+    let start = Instant::now();
     let mut told = Vec::new();
+    let mut explained = BTreeSet::new();
     loop {
         let views = node_views(netns.as_deref(), server).await.unwrap_or_default();
         let ready = |name: &str| {
@@ -163,10 +167,16 @@ async fn nodes_ready(cluster: &Arc<Cluster>, server: SocketAddr) -> Result<(), B
                 return Err(BringUpError::Died { node: node.number, part: Part::Agent, how });
             }
         }
+        // What stands in a node's way, once: somebody who reads it may help.
+        for view in views.iter().filter(|view| view.state == NodeState::NotReady) {
+            if start.elapsed() > EXPLAIN_AFTER && explained.insert(describe(view)) {
+                cluster.progress.step(&describe(view));
+            }
+        }
         if told.len() == cluster.plan.nodes.len() {
             return Ok(());
         }
-        if Instant::now() > deadline {
+        if start.elapsed() > STEP_TIMEOUT {
             let seen = views.iter().map(describe).collect::<Vec<_>>().join(", ");
             return Err(BringUpError::Slow { what: "the nodes' way to ready".to_owned(), seen });
         }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::support::{Cluster, IMAGE, hosts, stderr, wait_until};
@@ -155,4 +157,25 @@ fn a_new_revision_takes_the_place_of_the_old_one() {
         let good = pages.iter().all(|page| page.as_ref().is_ok_and(|page| page.contains("bye")));
         if good && pages.len() == 2 { Ok(()) } else { Err(format!("{pages:?} {instances:?}")) }
     });
+}
+
+#[test]
+fn who_interrupts_the_waiting_leaves_the_deployment_running() {
+    let cluster = hosts();
+    let mut manifest = web("patient", 1, 8089);
+    // Nothing fits, so there is something to wait for.
+    manifest["node_selector"] = json!({ "role": "gpu" });
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("patient.json").display().to_string();
+    std::fs::write(&file, manifest.to_string()).unwrap();
+    let deploy = cluster.spawn_on(1, &["knit", "deploy", "-f", &file]);
+    wait_until("the deployment to be accepted", || {
+        let names = cluster.on(1, &["knit", "list", "deployments", "-o", "name"]);
+        if names == "patient" { Ok(()) } else { Err(names) }
+    });
+    kill(Pid::from_raw(i32::try_from(deploy.id()).unwrap()), Signal::SIGINT).unwrap();
+    let output = deploy.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the server goes on"), "{}", stderr(&output));
+    assert_eq!(cluster.on(1, &["knit", "list", "deployments", "-o", "name"]), "patient");
 }

@@ -110,6 +110,53 @@ fn a_dead_child_is_reported_with_its_last_lines_and_can_be_started_again() {
     cluster.wait_ready();
 }
 
+/// The host is played by a node of another cluster, whose own programs are out of the way.
+#[test]
+fn without_nodes_the_host_itself_is_the_node_and_keeps_its_docker() {
+    let host = Cluster::start(&instance("host"), 1);
+    host.load_image();
+    let own = host.on(1, &["docker", "run", "-d", IMAGE, "sleep", "10000"]);
+    for part in ["agent", "server", "mesh"] {
+        host.kill(1, part);
+    }
+    host.on(1, &["nft", "delete", "table", "ip", "knit"]);
+    host.on(1, &["docker", "network", "rm", "knit"]);
+    host.on(1, &["ip", "link", "delete", "wg0"]);
+    let before = host.on(
+        1,
+        &[
+            "sh",
+            "-c",
+            "ip -br addr; ip route; nft list tables; docker ps -aq; docker network ls -q",
+        ],
+    );
+
+    let inner = instance("inner");
+    let socket = host.run_dir().join("1/docker.sock").display().to_string();
+    let dev = ["knit", "dev", "--instance", &inner, "--docker-socket", &socket];
+    let mut running = host.spawn_on(1, &dev);
+    host.on(1, &["knit", "dev", "--instance", &inner, "status", "--wait", "30"]);
+    let manifest = host.run_dir().join("sleeper.json").display().to_string();
+    let sleeper = json!({ "name": "sleeper", "image": IMAGE, "command": ["sleep", "10000"] });
+    std::fs::write(&manifest, sleeper.to_string()).unwrap();
+    let exec = ["knit", "dev", "--instance", &inner, "exec", "1", "--"];
+    host.on(1, &[exec.as_slice(), &["knit", "deploy", "-f", &manifest]].concat());
+    assert_eq!(host.containers(1).len(), 1);
+
+    host.on(1, &["knit", "dev", "--instance", &inner, "stop"]);
+    assert!(running.wait().unwrap().success());
+    let after = host.on(
+        1,
+        &[
+            "sh",
+            "-c",
+            "ip -br addr; ip route; nft list tables; docker ps -aq; docker network ls -q",
+        ],
+    );
+    assert_eq!(after, before);
+    assert!(before.contains(&own[..12]), "the host's own container is untouched");
+}
+
 #[test]
 fn directories_that_are_not_ours_are_refused() {
     let dir = tempfile::tempdir().unwrap();

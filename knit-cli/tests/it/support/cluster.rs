@@ -131,6 +131,18 @@ impl Cluster {
         stdout(&output)
     }
 
+    /// A command on a host that runs on meanwhile, as this very process id.
+    pub(crate) fn spawn_on(&self, node: u8, command: &[&str]) -> std::process::Child {
+        Command::new(KNIT)
+            .args(["dev", "--instance", &self.instance, "exec", &node.to_string(), "--"])
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
     fn with_input(&self, node: u8, command: &[&str], input: &str) -> Output {
         let mut child = Command::new("timeout")
             .args([COMMAND_SECONDS_MAX, KNIT, "dev", "--instance", &self.instance, "exec"])
