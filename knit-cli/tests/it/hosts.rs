@@ -5,3 +5,4 @@ mod deploy;
 mod dev;
 mod exposure;
 mod faults;
+mod soak;
