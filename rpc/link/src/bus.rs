@@ -36,6 +36,18 @@ pub enum BusState {
     Disconnected { reason: String },
 }
 
+impl BusState {
+    /// Nothing, or why no message can be sent now.
+    fn check(&self) -> Result<(), BusError> {
+        let reason = match self {
+            Self::Connected => return Ok(()),
+            Self::Connecting => "still connecting",
+            Self::Disconnected { reason } => reason,
+        };
+        Err(BusError::NotConnected { reason: reason.to_owned() })
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     #[error("not connected to NATS: {reason}")]

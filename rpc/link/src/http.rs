@@ -69,11 +69,12 @@ impl ApiClient {
     }
 
     fn build(base_url: &str, local: Option<Ipv4Addr>) -> Result<Self, HttpError> {
-        let base = base_url.trim().trim_end_matches('/');
-        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+        let host = base_url.trim();
+        let host = host.strip_prefix("http://").unwrap_or(host).trim_end_matches('/');
+        let base = format!("http://{host}");
         let wrong = || HttpError::Address { url: base_url.to_owned() };
         let url = reqwest::Url::parse(&base).map_err(|_| wrong())?;
-        if url.scheme() != "http" || url.host_str().is_none_or(str::is_empty) {
+        if host.contains("://") || url.host_str().is_none_or(str::is_empty) {
             return Err(wrong());
         }
         let http = Client::builder()

@@ -1,4 +1,5 @@
 //! What crosses process boundaries, as it is written: manifests and messages.
 
+mod architecture;
 mod manifests;
 mod messages;

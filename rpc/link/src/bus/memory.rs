@@ -67,15 +67,7 @@ impl MemoryBus {
     }
 
     fn connected(&self) -> Result<(), BusError> {
-        match &*self.state.borrow() {
-            BusState::Connected => Ok(()),
-            BusState::Connecting => {
-                Err(BusError::NotConnected { reason: "still connecting".to_owned() })
-            }
-            BusState::Disconnected { reason } => {
-                Err(BusError::NotConnected { reason: reason.clone() })
-            }
-        }
+        self.state.borrow().check()
     }
 }
 

@@ -168,15 +168,8 @@ impl NatsBus {
 
     /// The client, if it is connected: async-nats would queue and then block.
     fn connected(&self) -> Result<Client, BusError> {
-        match &*self.shared.state.borrow() {
-            BusState::Connected => self.client(),
-            BusState::Connecting => {
-                Err(BusError::NotConnected { reason: "still connecting".to_owned() })
-            }
-            BusState::Disconnected { reason } => {
-                Err(BusError::NotConnected { reason: reason.clone() })
-            }
-        }
+        self.shared.state.borrow().check()?;
+        self.client()
     }
 }
 
