@@ -2,6 +2,7 @@
 //! nats-server.
 
 mod adoption;
+mod external_nats;
 mod http;
 mod lifecycle;
 mod program;

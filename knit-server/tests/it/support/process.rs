@@ -61,8 +61,18 @@ impl Program {
     }
 
     fn spawn(state: &Path, address: Ipv4Addr, monitor: u16) -> Self {
+        Self::spawn_with(state, address, monitor, &["--nats-monitor-port", &monitor.to_string()])
+    }
+
+    /// Starts the program on a NATS server that is not its child.
+    pub(crate) fn with_nats(state: &Path, address: Ipv4Addr, url: &str) -> Self {
+        Self::spawn_with(state, address, 0, &["--nats-url", url])
+    }
+
+    fn spawn_with(state: &Path, address: Ipv4Addr, monitor: u16, extra: &[&str]) -> Self {
         let child = command(state)
-            .args(["--listen", &address.to_string(), "--nats-monitor-port", &monitor.to_string()])
+            .args(["--listen", &address.to_string()])
+            .args(extra)
             .spawn()
             .expect("the program starts");
         let api = ApiClient::new(&format!("http://{address}:{PORT}")).expect("a client");
