@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// How long a container whose port another one took over goes on with the connections it has.
+pub const DRAIN: Duration = Duration::from_secs(2);
 /// Longest pause between two starts of a container that keeps ending.
 pub const RESTART_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// A container that ran this long did not fail to start: its next pause is the shortest again.

@@ -103,6 +103,8 @@ pub struct Memory {
     pub busy: BTreeMap<InstanceId, Step>,
     pub faults: BTreeMap<InstanceId, Fault>,
     pub restarts: BTreeMap<InstanceId, Restarts>,
+    /// When another container took an instance's port over.
+    pub superseded: BTreeMap<InstanceId, Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +184,12 @@ impl Memory {
     pub fn keep(&mut self, known: &BTreeSet<InstanceId>) {
         self.faults.retain(|id, _| known.contains(id));
         self.restarts.retain(|id, _| known.contains(id));
+        self.superseded.retain(|id, _| known.contains(id));
+    }
+
+    /// Whether connections that an instance had when its port moved may still be under way.
+    pub(crate) fn drains(&self, id: &InstanceId, now: Timestamp) -> bool {
+        self.superseded.get(id).is_some_and(|at| now.since(*at) < backoff::DRAIN)
     }
 
     pub(crate) fn waits(&self, id: &InstanceId, now: Timestamp) -> bool {

@@ -146,6 +146,14 @@ pub fn host_ports(port: &PortSpec, observed: &Observed) -> Vec<HostPort> {
     }
 }
 
+/// Addresses of the containers that lose a port to another one when `have` becomes `want`.
+pub fn superseded(have: &PortMap, want: &PortMap) -> BTreeSet<Ipv4Addr> {
+    let loses = |key: &HostPort, target: &Target| {
+        want.get(key).is_some_and(|taker| taker.address != target.address)
+    };
+    have.iter().filter(|(key, target)| loses(key, target)).map(|(_, one)| one.address).collect()
+}
+
 /// What differs between two maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {

@@ -4,7 +4,8 @@
 //! wanted, no container     Pull? -> WriteFiles? -> Create -> Start
 //! wanted, ended            Start, after a pause
 //! wanted, other spec       Stop -> Remove, then as if there were none
-//! not wanted               Publish (without it) -> Stop -> Remove -> RemoveFiles
+//! not wanted               Publish (without it) -> drain, if another took its port -> Stop
+//!                          -> Remove -> RemoveFiles
 //! ```
 //!
 //! Invariant: a container without our cluster's and node's labels gets no action. A wanted
@@ -34,6 +35,7 @@ pub fn reconcile(
     let mut actions = Vec::new();
 
     let ports = publish::wanted(Some(desired), &ours, observed);
+    let superseded = publish::superseded(&observed.published, &ports);
     if ports != observed.published {
         actions.push(Action::Publish(ports));
     }
@@ -43,7 +45,14 @@ pub fn reconcile(
     }
     let busy = &observed.memory.busy;
     for (id, containers) in &by_instance {
-        if !desired.instances.contains_key(*id) && !busy.contains_key(*id) {
+        let drains = observed.memory.drains(id, now)
+            || containers
+                .iter()
+                .filter_map(|(_, one)| one.address())
+                .any(|a| superseded.contains(&a));
+        let is_up = containers.iter().any(|(_, container)| container.state.is_up());
+        let is_unwanted = !desired.instances.contains_key(*id);
+        if is_unwanted && !busy.contains_key(*id) && !(drains && is_up) {
             take_down(id, containers, observed, now, &mut actions);
         }
     }

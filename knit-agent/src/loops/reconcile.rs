@@ -158,7 +158,15 @@ impl Reconciler {
             None => adopt(owner, &observed),
         };
         let wanted = actions.iter().find_map(Action::ports).unwrap_or(&self.published).clone();
+        let superseded = ports::superseded(&self.published, &wanted);
         let is_published = self.publish(wanted).await;
+        if is_published && !superseded.is_empty() {
+            for (identity, container) in ours(owner, &observed) {
+                if container.address().is_some_and(|address| superseded.contains(&address)) {
+                    self.memory.superseded.insert(identity.instance, now);
+                }
+            }
+        }
         observed.published.clone_from(&self.published);
         if let Some(desired) = desired.as_deref().filter(|_| self.troubles.engine.is_none()) {
             self.carry_out(owner, desired, actions, is_published);

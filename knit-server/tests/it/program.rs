@@ -104,6 +104,11 @@ async fn a_node_can_neither_speak_nor_hear_for_another() {
 
     // What is meant for the victim reaches it alone.
     let _victim = Agent::resume(&victim, Arc::new(victims.clone()), false);
+    eventually("the victim is ready", || async {
+        let nodes = program.api.nodes().await.ok()?;
+        nodes.iter().any(|node| node.name == "n1" && node.state == NodeState::Ready).then_some(())
+    })
+    .await;
     deploy(&program, "{name: web, image: v1, replicas: 2}").await;
     until_running(&program, "web").await;
     assert!(!own.is_empty(), "the victim heard its assignment");

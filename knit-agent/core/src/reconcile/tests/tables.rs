@@ -75,6 +75,24 @@ fn the_newest_revision_that_runs_has_the_port_and_the_old_one_goes_after_it() {
 }
 
 #[test]
+fn who_lost_its_port_to_another_goes_on_with_the_connections_it_has() {
+    let (old, new) = (web(1), web(2));
+    let mut observed = Observed::default();
+    observed.containers.push(container(&old, ContainerState::Running, 2));
+    observed.containers.push(container(&new, ContainerState::Running, 3));
+    observed.images.insert("web".to_owned());
+    observed.published.insert(key(8080), target(2));
+    let only_new = desired([new]);
+
+    let actions = decide(&only_new, &observed, 10);
+    assert_eq!(names(&actions), ["publish"], "not stopped in the moment it loses the port");
+    carry_out(&actions, &only_new, &mut observed, at(10));
+    observed.memory.superseded.insert(old.assigned.id.clone(), at(10));
+    assert_eq!(names(&decide(&only_new, &observed, 11)), NOTHING);
+    assert_eq!(names(&decide(&only_new, &observed, 12)), ["stop", "remove"]);
+}
+
+#[test]
 fn a_newer_one_takes_the_port_over_once_it_accepts_connections() {
     let (old, new) = (web(1), web(2));
     let both = desired([old.clone(), new.clone()]);
