@@ -147,7 +147,8 @@ impl Load {
 pub(crate) fn fetch((address, port): (Ipv4Addr, u16)) -> Option<String> {
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from((address, port)), limit).ok()?;
-    stream.set_read_timeout(Some(limit)).ok()?;
+    // What is connected is answered, however busy the machine is.
+    stream.set_read_timeout(Some(5 * limit)).ok()?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
