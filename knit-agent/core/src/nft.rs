@@ -1,7 +1,8 @@
 //! The node's nftables table as text for `nft -f -`.
 //!
 //! ```text
-//! guard      drops what comes to the mesh address, or straight to a container, from outside
+//! guard      drops what comes to the mesh address, or straight to a container, from outside, and
+//!            what claims to come from a container and does not
 //! pre, out   lead published ports to containers, for neighbours and for the host itself
 //! post       hides a container's address from another one that reaches it by a published port
 //! ```
@@ -51,7 +52,7 @@ pub fn replace(rules: &Rules) -> String {
     ] {
         map(&mut text, name, key, &rules.ports);
     }
-    chains(&mut text, rules.subnet);
+    chains(&mut text, rules);
     text.push_str("}\n");
     text
 }
@@ -132,14 +133,23 @@ fn element(key: HostPort, target: Target) -> String {
     format!("{address}{} . {} : {} . {}", key.protocol, key.port, target.address, target.port)
 }
 
-fn chains(text: &mut String, subnet: Option<Ipv4Net>) {
+fn chains(text: &mut String, rules: &Rules) {
     text.push_str(
         "  chain guard {\n    type filter hook prerouting priority mangle; policy accept;\n",
     );
-    text.push_str("    iifname != @inside ip daddr @mesh_addr ct state new drop\n");
-    if let Some(subnet) = subnet {
-        let _ =
-            writeln!(text, "    iifname != @inside ip daddr {} ct state new drop", subnet.trunc());
+    // What claims to come from a container does not come in from outside: masqueraded, it would
+    // enter the mesh in this node's name.
+    // (Its interfaces are written out: a set of them does not match this expression's type.)
+    let bridges = quoted(&rules.bridges).join(", ");
+    if !bridges.is_empty() {
+        let _ = writeln!(text, "    iifname != @inside fib saddr oifname {{ {bridges} }} drop");
+    }
+    let subnet = rules.subnet.map(|subnet| subnet.trunc().to_string());
+    for guarded in ["@mesh_addr"].into_iter().chain(subnet.as_deref()) {
+        let _ = writeln!(
+            text,
+            "    iifname != @inside ip daddr {guarded} ct state != {{ established, related }} drop"
+        );
     }
     let _ = write!(
         text,
@@ -219,7 +229,7 @@ mod tests {
             "elements = { tcp . 8080 : 10.208.0.2 . 80 }",
             "elements = { tcp . 9090 : 10.208.0.3 . 80 }",
             "elements = { 192.0.2.1 . tcp . 53 : 10.208.0.4 . 80 }",
-            "ip daddr 10.208.4.0/24 ct state new drop",
+            "ip daddr 10.208.4.0/24 ct state != { established, related } drop",
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }

@@ -1,6 +1,7 @@
 //! Real nftables in a namespace: a mesh neighbour, a LAN neighbour, two containers on a bridge.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
 
 use knit_agent::firewall::Firewall;
 use knit_agent::firewall::nftables::Nftables;
@@ -92,7 +93,7 @@ fn the_guard_covers_what_the_host_itself_listens_on() {
         let listener = std::net::TcpListener::bind((MESH, 7400)).unwrap();
         let connect = |from: &Neighbour| {
             let address = (MESH, 7400).into();
-            let limit = std::time::Duration::from_secs(1);
+            let limit = Duration::from_secs(1);
             let connecting =
                 from.spawn(move || std::net::TcpStream::connect_timeout(&address, limit).is_ok());
             connecting.join().unwrap()
@@ -102,6 +103,36 @@ fn the_guard_covers_what_the_host_itself_listens_on() {
         assert!(!connect(&host.lan));
         assert!(connect(&host.mesh));
         drop(listener);
+    });
+}
+
+#[test]
+fn who_claims_a_containers_address_from_outside_is_not_let_into_the_mesh() {
+    in_namespace(|| async {
+        let host = Host::new();
+        host.lan.run("ip addr add 10.208.0.77/32 dev eth0");
+        // Whether a datagram that claims to come from a container gets through to a mesh peer.
+        let gets_through = |from: &Neighbour, source: Ipv4Addr| {
+            let (ready, listening) = std::sync::mpsc::channel();
+            let heard = host.mesh.spawn(move || {
+                let socket = UdpSocket::bind((Ipv4Addr::new(10, 99, 0, 2), 9999)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                ready.send(()).unwrap();
+                socket.recv_from(&mut [0; 16]).is_ok()
+            });
+            listening.recv().unwrap();
+            let sent = from.spawn(move || {
+                let socket = UdpSocket::bind((source, 0)).unwrap();
+                socket.send_to(b"boo", (Ipv4Addr::new(10, 99, 0, 2), 9999)).unwrap();
+            });
+            sent.join().unwrap();
+            heard.join().unwrap()
+        };
+        let (spoofed, own) = (Ipv4Addr::new(10, 208, 0, 77), Ipv4Addr::new(10, 208, 0, 2));
+        assert!(gets_through(&host.lan, spoofed), "without a guard it is open");
+        Nftables::new().apply(&rules(&[])).await.unwrap();
+        assert!(!gets_through(&host.lan, spoofed));
+        assert!(gets_through(&host.one, own), "a real container is heard");
     });
 }
 
