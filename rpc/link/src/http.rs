@@ -24,7 +24,9 @@ pub enum HttpError {
     Address { url: String },
     #[error("the HTTP client could not be made")]
     Client(#[source] reqwest::Error),
-    #[error("the server at {url} does not answer")]
+    #[error(
+        "the server at {url} does not answer: is knit-server running there, and is this the right address?"
+    )]
     Unreachable { url: String, source: reqwest::Error },
     #[error("{}", body.message)]
     Refused { status: u16, body: Box<ErrorBody> },

@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::{Colour, printable};
 
+/// Characters of one value, at most: a stranger's megabyte must not drown the others.
+const CELL_CHARS_MAX: usize = 400;
+
 /// Rows under a header; columns marked wide show only when asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
@@ -68,7 +71,7 @@ impl Table {
 impl Cell {
     /// A value in a colour.
     pub fn coloured(colour: Colour, text: impl AsRef<str>) -> Self {
-        Self { text: printable(text.as_ref()), colour: Some(colour) }
+        Self { text: shown(text.as_ref()), colour: Some(colour) }
     }
 
     fn width(&self) -> usize {
@@ -83,7 +86,15 @@ impl Cell {
 impl<T: AsRef<str>> From<T> for Cell {
     fn from(text: T) -> Self {
         let text = if text.as_ref().is_empty() { "-" } else { text.as_ref() };
-        Self { text: printable(text), colour: None }
+        Self { text: shown(text), colour: None }
+    }
+}
+
+/// A text without control characters, cut where it is too long for a table.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(CELL_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", printable(&text[..end])),
+        None => printable(text),
     }
 }
 
@@ -111,7 +122,7 @@ fn write_row(f: &mut fmt::Formatter<'_>, row: &[Cell], widths: &[usize]) -> fmt:
     for (position, (cell, width)) in row.iter().zip(widths).enumerate() {
         write!(f, "{}", cell.painted())?;
         if position + 1 < row.len() {
-            write!(f, "{:gap$}", "", gap = width - cell.width() + 2)?;
+            f.write_str(&" ".repeat(width - cell.width() + 2))?;
         }
     }
     writeln!(f)
@@ -138,6 +149,14 @@ mod tests {
             sample(true).to_string(),
             "NAME            ID    STATE\nweb.0           0123  running\na-long-name.12  4567  -\n"
         );
+    }
+
+    #[test]
+    fn a_value_without_measure_is_cut() {
+        let mut table = Table::new(false).column("name").column("labels").column("state");
+        table.row(["a", &"x".repeat(100_000), "ready"]);
+        let text = table.to_string();
+        assert!(text.len() < 2_000 && text.contains("x…  ready"), "{} bytes", text.len());
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::commands::show::{instance_name, phase_colour};
 const POLL: Duration = Duration::from_millis(150);
 /// How long a slot must be without a place before we give up: nodes may be just joining.
 const UNPLACED_PATIENCE: Duration = Duration::from_secs(5);
+/// Restarts after which a container is taken to end for good: some need a second try.
+const RESTARTS_PATIENCE: u32 = 3;
 
 /// How it ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -170,10 +172,15 @@ fn progress(instance: &InstanceView) -> String {
     )
 }
 
-/// Instances of the newest revision that cannot run, each as a sentence.
+/// Instances of the newest revision that cannot run or keep ending, each as a sentence.
 fn failures(view: &DeploymentView) -> Vec<String> {
+    let keeps_ending = |instance: &InstanceView| {
+        instance.phase == Phase::Restarting && instance.restarts >= RESTARTS_PATIENCE
+    };
     let failed = |instance: &&InstanceView| {
-        instance.wanted && instance.phase == Phase::Failed && instance.revision == view.revision
+        instance.wanted
+            && instance.revision == view.revision
+            && (instance.phase == Phase::Failed || keeps_ending(instance))
     };
     view.instances
         .iter()
@@ -185,12 +192,15 @@ fn failures(view: &DeploymentView) -> Vec<String> {
         .collect()
 }
 
+/// The reasons per node, or their sum when there are none.
 fn places_missing(view: &DeploymentView) -> Vec<String> {
     let sentence = |unplaced: &knit_rpc::api::Unplaced| {
-        let mut reasons = vec![unplaced.summary.clone()];
-        reasons
-            .extend(unplaced.reasons.iter().filter(|reason| **reason != unplaced.summary).cloned());
-        format!("{}.{} has no node: {}", view.name, unplaced.slot, reasons.join(", "))
+        let why = if unplaced.reasons.is_empty() {
+            unplaced.summary.clone()
+        } else {
+            unplaced.reasons.join("; ")
+        };
+        format!("{}.{} has no node: {why}", view.name, unplaced.slot)
     };
     view.unplaced.iter().map(sentence).collect()
 }
