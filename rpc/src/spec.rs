@@ -90,13 +90,13 @@ pub fn parse(text: &str, format: Format) -> Result<DeploymentSpec, Problems> {
             format!("the manifest has {} bytes; at most {MANIFEST_BYTES_MAX} are read", text.len()),
         ));
     }
-    let tree = match format {
+    let (tree, twice) = match format {
         Format::Yaml => yaml::parse(text),
         Format::Json => json::parse(text),
-        Format::Toml => toml::parse(text),
+        Format::Toml => toml::parse(text).map(|tree| (tree, Vec::new())),
     }
     .map_err(Problems::from)?;
-    shape::deployment(&tree)
+    shape::deployment(&tree, twice)
 }
 
 /// What the user wants: a named deployment.

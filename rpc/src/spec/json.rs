@@ -5,7 +5,7 @@ use super::tree::{Node, syntax};
 use super::yaml;
 
 /// Reads one JSON value.
-pub(super) fn parse(text: &str) -> Result<Node, Problem> {
+pub(super) fn parse(text: &str) -> Result<(Node, Vec<Problem>), Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
         let at = Position::new(error.line().max(1), error.column().max(1));

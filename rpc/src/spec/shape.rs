@@ -10,9 +10,9 @@ use super::{
 };
 use crate::id::{DeploymentName, ProjectName};
 
-/// Reads a deployment, or says all that is wrong.
-pub(super) fn deployment(root: &Node) -> Result<DeploymentSpec, Problems> {
-    let mut reader = Reader::default();
+/// Reads a deployment, or says all that is wrong, with what is known to be wrong already.
+pub(super) fn deployment(root: &Node, known: Vec<Problem>) -> Result<DeploymentSpec, Problems> {
+    let mut reader = Reader { problems: known };
     let spec = read_deployment(&mut reader, root);
     let mut problems = reader.problems;
     if let Some(spec) = &spec {

@@ -7,8 +7,8 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 use super::problem::{Position, Problem};
 use super::tree::{DEPTH_MAX, Entry, Kind, NODES_MAX, Node, Value, syntax};
 
-/// Reads one YAML document.
-pub(super) fn parse(text: &str) -> Result<Node, Problem> {
+/// Reads one YAML document. Keys that stand twice are told beside it: they hide nothing else.
+pub(super) fn parse(text: &str) -> Result<(Node, Vec<Problem>), Problem> {
     let mut builder = Builder::default();
     let mut root = None;
     for event in Parser::new_from_str(text) {
@@ -25,7 +25,8 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
             root = Some(node);
         }
     }
-    root.ok_or_else(|| syntax(None, "the manifest is empty"))
+    let root = root.ok_or_else(|| syntax(None, "the manifest is empty"))?;
+    Ok((root, builder.twice))
 }
 
 /// A list or map whose end has not come yet.
@@ -39,6 +40,7 @@ struct Builder {
     stack: Vec<Open>,
     anchors: BTreeMap<usize, (Node, usize)>,
     nodes: usize,
+    twice: Vec<Problem>,
 }
 
 impl Builder {
@@ -104,9 +106,11 @@ impl Builder {
             Some(Open::Map { entries, key, .. }) => match key.take() {
                 Some((key, at)) => {
                     if entries.iter().any(|entry| entry.key == key) {
-                        return Err(syntax(Some(at), format!("key \"{key}\" stands here twice")));
+                        let message = format!("key \"{key}\" stands here twice");
+                        self.twice.push(syntax(Some(at), message));
+                    } else {
+                        entries.push(Entry { key, at, node });
                     }
-                    entries.push(Entry { key, at, node });
                 }
                 None => match node.value {
                     Value::Scalar { text, .. } => *key = Some((text, node.at)),

@@ -153,6 +153,8 @@ fn broken_texts_say_where_they_break() {
         ("", Format::Yaml, "the manifest is empty"),
         ("name: [", Format::Yaml, "2:1: "),
         ("a: 1\na: 2\n", Format::Yaml, "2:1: key \"a\" stands here twice"),
+        ("a: 1\na: 2\n", Format::Yaml, "1:1: name: is missing"),
+        ("{\"name\":\"a\",\"name\":\"b\"}", Format::Json, "1:13: key \"name\" stands here twice"),
         ("name: a\n---\nname: b\n", Format::Yaml, "2:1: a second document begins here"),
         ("- a\n", Format::Yaml, "1:1: must be a map, not a list"),
         ("{\"name\": \"a\",}", Format::Json, "1:14: this is no JSON: "),
