@@ -107,6 +107,41 @@ fn the_guard_covers_what_the_host_itself_listens_on() {
 }
 
 #[test]
+fn datagrams_are_led_there_and_back_and_not_from_the_lan() {
+    in_namespace(|| async {
+        let host = Host::new();
+        let (ready, listening) = std::sync::mpsc::channel();
+        host.one.spawn(move || {
+            let socket = UdpSocket::bind("0.0.0.0:53").unwrap();
+            ready.send(()).unwrap();
+            let mut question = [0; 16];
+            while let Ok((length, asker)) = socket.recv_from(&mut question) {
+                let _ = socket.send_to(&question[..length], asker);
+            }
+        });
+        listening.recv().unwrap();
+        let key = HostPort { scope: Scope::Mesh, protocol: Protocol::Udp, port: 5353 };
+        let target = Target { address: Ipv4Addr::new(10, 208, 0, 2), port: 53 };
+        let published = Rules { ports: PortMap::from([(key, target)]), ..rules(&[]) };
+        Nftables::new().apply(&published).await.unwrap();
+
+        let is_answered = |from: &Neighbour| {
+            let asking = from.spawn(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                // Only what comes back from the published address counts.
+                socket.connect((MESH, 5353)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                socket.send(b"hello").unwrap();
+                socket.recv(&mut [0; 16]).is_ok()
+            });
+            asking.join().unwrap()
+        };
+        assert!(is_answered(&host.mesh));
+        assert!(!is_answered(&host.lan), "the mesh address by way of the LAN");
+    });
+}
+
+#[test]
 fn who_claims_a_containers_address_from_outside_is_not_let_into_the_mesh() {
     in_namespace(|| async {
         let host = Host::new();
