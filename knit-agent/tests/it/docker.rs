@@ -119,7 +119,9 @@ fn loopback_ports_and_the_hosts_network_are_dockers_own() {
         engine.ensure_network(&network(&owner, "10.208.7.0/24")).await.unwrap();
         let web = ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/bin"];
         let port = json!({"container_port": 80, "host_port": 8181, "host_ip": "loopback"});
-        let local = plan(&owner, "local", json!({"image": IMAGE, "command": web, "ports": [port]}));
+        let second = json!({"container_port": 80, "host_port": 8182, "host_ip": "loopback"});
+        let local =
+            plan(&owner, "local", json!({"image": IMAGE, "command": web, "ports": [port, second]}));
         let host = plan(
             &owner,
             "host",
@@ -129,7 +131,7 @@ fn loopback_ports_and_the_hosts_network_are_dockers_own() {
             engine.create(plan).await.unwrap();
             engine.start(&plan.name).await.unwrap();
         }
-        for port in [8181, 8282] {
+        for port in [8181, 8182, 8282] {
             crate::support::until("it answers on loopback", || {
                 std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
             })

@@ -1,6 +1,6 @@
 //! A container plan in Docker's own shape.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::Docker as Client;
 use bollard::models::{
@@ -15,7 +15,7 @@ use crate::engine::EngineError;
 pub(super) fn body(plan: &ContainerPlan) -> ContainerCreateBody {
     let network = plan.networks.first().cloned().unwrap_or_default();
     let on_host = network == "host";
-    let exposed = plan.loopback.iter().map(port_key).collect::<Vec<_>>();
+    let exposed = plan.loopback.iter().map(port_key).collect::<BTreeSet<_>>();
     ContainerCreateBody {
         hostname: (!on_host).then(|| plan.hostname.clone()),
         image: Some(plan.image.clone()),
@@ -23,7 +23,7 @@ pub(super) fn body(plan: &ContainerPlan) -> ContainerCreateBody {
         cmd: some_unless_empty(&plan.args),
         env: Some(plan.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
         labels: Some(plan.labels.clone().into_iter().collect()),
-        exposed_ports: (!exposed.is_empty()).then_some(exposed),
+        exposed_ports: (!exposed.is_empty()).then(|| exposed.into_iter().collect()),
         networking_config: (!on_host && network != "bridge").then(|| NetworkingConfig {
             endpoints_config: Some(HashMap::from([(network.clone(), EndpointSettings::default())])),
         }),
@@ -40,17 +40,10 @@ fn host_config(plan: &ContainerPlan, network: String) -> HostConfig {
         read_only: Some(true),
         ..Mount::default()
     });
-    let bindings = plan.loopback.iter().map(|port| {
-        let binding = PortBinding {
-            host_ip: Some("127.0.0.1".to_owned()),
-            host_port: Some(port.host_port.to_string()),
-        };
-        (port_key(port), Some(vec![binding]))
-    });
     HostConfig {
         network_mode: Some(network),
         mounts: Some(mounts.collect()),
-        port_bindings: Some(bindings.collect()),
+        port_bindings: Some(bindings(plan)),
         // The agent restarts: Docker gives up for good on an address that is late.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -65,6 +58,18 @@ fn host_config(plan: &ContainerPlan, network: String) -> HostConfig {
         }),
         ..HostConfig::default()
     }
+}
+
+/// Several ports of the host's may lead to one port of the container's.
+fn bindings(plan: &ContainerPlan) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    for port in &plan.loopback {
+        bindings.entry(port_key(port)).or_default().get_or_insert_default().push(PortBinding {
+            host_ip: Some("127.0.0.1".to_owned()),
+            host_port: Some(port.host_port.to_string()),
+        });
+    }
+    bindings
 }
 
 fn port_key(port: &knit_rpc::spec::PortSpec) -> String {
