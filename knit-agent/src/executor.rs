@@ -21,6 +21,9 @@ use crate::last_assignment::Assignment;
 const JOBS_MAX: usize = 8;
 /// Pulls at once, at most; one that hangs keeps nothing else waiting.
 const PULLS_MAX: usize = 4;
+/// Containers stopped at once, at most. Most of a stop is waiting for a container that may ignore
+/// it: that must not keep others from being started.
+const STOPS_MAX: usize = 64;
 /// Reports that wait for the loop.
 pub const REPORTS_MAX: usize = 256;
 
@@ -78,6 +81,7 @@ pub struct Executor {
     files: Files,
     jobs: Arc<Semaphore>,
     pulls: Arc<Semaphore>,
+    stops: Arc<Semaphore>,
     reports: mpsc::Sender<Report>,
     assignment: watch::Receiver<Option<Assignment>>,
     tasks: TaskTracker,
@@ -95,6 +99,7 @@ impl Executor {
             files,
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
+            stops: Arc::new(Semaphore::new(STOPS_MAX)),
             reports,
             assignment,
             tasks: TaskTracker::new(),
@@ -155,6 +160,9 @@ impl Executor {
         if let Action::Pull { instance, image } = action {
             return self.pull(instance, image).await;
         }
+        if let Action::Stop { instance, container } = action {
+            return self.stop(instance, container).await;
+        }
         let Ok(_permit) = self.jobs.acquire().await else { return Ok(()) };
         let id = &job.instance;
         match (action, &job.wanted) {
@@ -175,10 +183,6 @@ impl Executor {
                 self.engine.start(container).await?;
                 tracing::info!(instance.id = %id, container, "started");
             }
-            (Action::Stop { container, .. }, _) => {
-                self.engine.stop(container, STOP_GRACE).await?;
-                tracing::info!(instance.id = %id, container, "stopped");
-            }
             (Action::Remove { container, .. }, _) => {
                 self.engine.remove(container).await?;
                 tracing::info!(instance.id = %id, container, "removed");
@@ -187,7 +191,13 @@ impl Executor {
                 self.files.remove(id).map_err(|error| Failure::of_files(&error, false))?;
             }
             (Action::WriteFiles { .. } | Action::Create { .. }, None)
-            | (Action::Pull { .. } | Action::Publish(_) | Action::Fail { .. }, _) => {}
+            | (
+                Action::Pull { .. }
+                | Action::Stop { .. }
+                | Action::Publish(_)
+                | Action::Fail { .. },
+                _,
+            ) => {}
         }
         Ok(())
     }
@@ -200,6 +210,13 @@ impl Executor {
             let message = format!("image {image} cannot be pulled: {error}");
             Failure { message, ..Failure::from(error) }
         })
+    }
+
+    async fn stop(&self, instance: &InstanceId, container: &str) -> Result<(), Failure> {
+        let Ok(_permit) = self.stops.acquire().await else { return Ok(()) };
+        self.engine.stop(container, STOP_GRACE).await?;
+        tracing::info!(instance.id = %instance, container, "stopped");
+        Ok(())
     }
 
     async fn step(&self, instance: &InstanceId, step: Step) {

@@ -36,6 +36,7 @@ struct State {
     calls: Vec<(Call, String)>,
     next: u8,
     deaf: bool,
+    stubborn: bool,
 }
 
 /// Clones share the containers: an agent that was killed and one that comes after it.
@@ -62,6 +63,11 @@ impl FakeEngine {
     /// Has no container accept connections, or all.
     pub fn deafen(&self, deaf: bool) {
         self.lock().deaf = deaf;
+    }
+
+    /// Has every container take its whole grace to end, or none.
+    pub fn harden(&self, stubborn: bool) {
+        self.lock().stubborn = stubborn;
     }
 
     pub fn add_image(&self, image: &str) {
@@ -185,8 +191,12 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    async fn stop(&self, container: &str, _grace: Duration) -> Result<(), EngineError> {
-        let mut state = self.called(Call::Stop, container)?;
+    async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
+        let stubborn = self.called(Call::Stop, container)?.stubborn;
+        if stubborn {
+            tokio::time::sleep(grace).await;
+        }
+        let mut state = self.lock();
         if let Some(found) = find(&mut state, container) {
             found.state = ContainerState::Exited;
             found.addresses.clear();

@@ -1,7 +1,7 @@
 //! What goes wrong around an agent, and what it makes of it.
 
-use knit_agent::engine::EngineError;
 use knit_agent::engine::fake::Call;
+use knit_agent::engine::{EngineError, STOP_GRACE};
 use knit_rpc::message::{AssignedInstance, Phase};
 use knit_rpc::spec::InstanceSpec;
 use serde_json::json;
@@ -156,6 +156,26 @@ async fn a_report_is_repeated_until_it_is_answered() {
     assert_eq!(world.phase(&one), None);
     world.server.seen(|seen| seen.deaf = false);
     world.until_phase(&one, Phase::Running).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn containers_that_take_their_time_to_end_keep_no_other_from_starting() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let node = agent.shared.identity.node.clone();
+    let many: Vec<_> =
+        (0..20).map(|n| instance(&format!("old-{n}"), 1, json!({"image": "old:1"}))).collect();
+    world.server.assign(&node, 1, &many).await;
+    until("all run", || world.running().len() == many.len()).await;
+    world.engine.harden(true);
+    let next = instance("next", 1, json!({"image": "next:1"}));
+    world.server.assign(&node, 2, std::slice::from_ref(&next)).await;
+    let start = std::time::Instant::now();
+    until("all are asked to end", || world.calls(Call::Stop) == many.len()).await;
+    until("the next one runs", || world.running().iter().any(|name| name.contains(".next."))).await;
+    assert!(start.elapsed() < STOP_GRACE, "beside the stops, not after them");
+    world.engine.harden(false);
     agent.stop().await;
 }
 
