@@ -8,6 +8,10 @@ pub const DRAIN: Duration = Duration::from_secs(2);
 pub const RESTART_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// A container that ran this long did not fail to start: its next pause is the shortest again.
 pub const STABLE_AFTER: Duration = Duration::from_mins(1);
+/// A container that is up this long after its first start did not end at once.
+pub const SETTLE: Duration = Duration::from_secs(1);
+/// The same for one that has ended before, which makes it likely to end again.
+pub const SETTLE_AGAIN: Duration = Duration::from_secs(5);
 /// Pause before something is tried again that waiting is not expected to mend.
 pub const PERMANENT_RETRY: Duration = Duration::from_secs(30);
 

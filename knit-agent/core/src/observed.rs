@@ -75,6 +75,21 @@ impl Container {
         own.or_else(|| self.addresses.values().next()).copied()
     }
 
+    /// How much longer it has to be up until it counts as running; none when it does, or is not up.
+    pub fn settles_in(&self, now: Timestamp) -> Option<Duration> {
+        let started = self.started_at.filter(|_| self.state.is_up())?;
+        // The clock was set back: nobody knows how long it has been up.
+        if started > now {
+            return None;
+        }
+        let left = self.settle().saturating_sub(now.since(started));
+        (!left.is_zero()).then_some(left)
+    }
+
+    pub(crate) fn settle(&self) -> Duration {
+        if self.finished_at.is_some() { backoff::SETTLE_AGAIN } else { backoff::SETTLE }
+    }
+
     /// Whether it last ran long enough to count as started.
     pub fn was_stable(&self) -> bool {
         match (self.started_at, self.finished_at) {
@@ -103,6 +118,8 @@ pub struct Memory {
     pub busy: BTreeMap<InstanceId, Step>,
     pub faults: BTreeMap<InstanceId, Fault>,
     pub restarts: BTreeMap<InstanceId, Restarts>,
+    /// With which code an instance's container ended last: the engine forgets it on a start.
+    pub exits: BTreeMap<InstanceId, i64>,
     /// When another container took an instance's port over.
     pub superseded: BTreeMap<InstanceId, Timestamp>,
 }
@@ -180,10 +197,20 @@ impl Memory {
         restarts.streak = if was_stable { 1 } else { restarts.streak.saturating_add(1) };
     }
 
+    /// Notes with which code an instance's container ended, if it did.
+    pub fn saw(&mut self, id: &InstanceId, container: &Container) {
+        if let Some(code) =
+            container.exit_code.filter(|_| container.state == ContainerState::Exited)
+        {
+            self.exits.insert(id.clone(), code);
+        }
+    }
+
     /// Forgets instances that are neither wanted nor there.
     pub fn keep(&mut self, known: &BTreeSet<InstanceId>) {
         self.faults.retain(|id, _| known.contains(id));
         self.restarts.retain(|id, _| known.contains(id));
+        self.exits.retain(|id, _| known.contains(id));
         self.superseded.retain(|id, _| known.contains(id));
     }
 

@@ -1,10 +1,13 @@
 //! What the server is told of each instance.
 //!
 //! Invariant: an instance is `running` only once its ports lead to it (or to a newer instance of
-//! its slot), so that whoever waits for `running` before stopping the old one loses nothing.
+//! its slot), and only once it has been up for a while, so that whoever waits for `running` before
+//! stopping the old one loses nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
 use knit_rpc::message::{InstanceStatus, Phase};
 use knit_rpc::spec::PortSpec;
@@ -22,6 +25,7 @@ pub fn inventory(
     owner: &Owner,
     desired: Option<&Desired>,
     observed: &Observed,
+    now: Timestamp,
 ) -> Vec<InstanceStatus> {
     let mut ours = Ours::new();
     for container in &observed.containers {
@@ -34,13 +38,20 @@ pub fn inventory(
     let mut all: BTreeMap<InstanceId, InstanceStatus> = BTreeMap::new();
     for (id, wanted) in desired.iter().flat_map(|desired| &desired.instances) {
         let found = ours.get(id).map(|(identity, container)| (identity, *container));
-        all.insert(id.clone(), wanted_status(id, wanted, found, &ours, observed));
+        all.insert(id.clone(), wanted_status(id, wanted, found, &ours, observed, now));
     }
     for (id, (identity, container)) in &ours {
-        all.entry(id.clone())
-            .or_insert_with(|| leftover_status(identity, container, desired.is_some(), observed));
+        all.entry(id.clone()).or_insert_with(|| {
+            leftover_status(identity, container, desired.is_some(), observed, now)
+        });
     }
     all.into_values().collect()
+}
+
+/// When the next of our containers may have been up for long enough to count as running.
+pub fn settles_in(owner: &Owner, observed: &Observed, now: Timestamp) -> Option<Duration> {
+    let ours = observed.containers.iter().filter(|one| Identity::of(one, owner).is_some());
+    ours.filter_map(|container| container.settles_in(now)).min()
 }
 
 /// The one of several containers of an instance that is spoken of: what runs comes first.
@@ -54,6 +65,7 @@ fn wanted_status(
     found: Option<(&Identity, &Container)>,
     ours: &Ours<'_>,
     observed: &Observed,
+    now: Timestamp,
 ) -> InstanceStatus {
     let assigned = &wanted.assigned;
     let mut status = InstanceStatus {
@@ -80,7 +92,7 @@ fn wanted_status(
     let state = container.map(|container| container.state);
     let fault = observed.memory.faults.get(id);
     (status.phase, status.message) = match (state, fault) {
-        (Some(state), _) if state.is_up() => up(found, fault, ours, observed),
+        (Some(state), _) if state.is_up() => up(found, fault, ours, observed, now),
         (_, Some(fault)) if fault.permanent => (Phase::Failed, Some(fault.message.clone())),
         (Some(ContainerState::Exited), _) => {
             let message = fault.map(|fault| fault.message.clone());
@@ -105,13 +117,12 @@ fn up(
     fault: Option<&Fault>,
     ours: &Ours<'_>,
     observed: &Observed,
+    now: Timestamp,
 ) -> (Phase, Option<String>) {
     let Some((identity, container)) = found else { return (Phase::Starting, None) };
-    if container.address().is_none() {
-        // On the host's own network nothing is mapped.
-        return (Phase::Running, None);
-    }
-    let waiting = identity.ports.iter().find_map(|port| {
+    // On the host's own network nothing is mapped.
+    let mapped = container.address().map(|_| &identity.ports);
+    let waiting = mapped.into_iter().flatten().find_map(|port| {
         let keys = publish::host_ports(port, observed);
         keys.iter().find_map(|key| {
             let holder = observed.published.get(key);
@@ -122,8 +133,19 @@ fn up(
         Some(waiting) => {
             (Phase::Starting, Some(fault.map_or(waiting, |fault| fault.message.clone())))
         }
+        None if container.settles_in(now).is_some() => {
+            (Phase::Starting, unsettled(&identity.instance, container, observed))
+        }
         None => (Phase::Running, None),
     }
+}
+
+/// What there is to say of a container that has not been up for long: nothing on a first start.
+fn unsettled(id: &InstanceId, container: &Container, observed: &Observed) -> Option<String> {
+    container.finished_at?;
+    let settle = container.settle().as_secs();
+    let code = observed.memory.exits.get(id).map(|code| format!(" with code {code}"));
+    Some(format!("up for less than {settle} s after it ended{}", code.unwrap_or_default()))
 }
 
 /// Why a port does not lead to this container or to one that came after it.
@@ -171,10 +193,12 @@ fn leftover_status(
     container: &Container,
     assignment_known: bool,
     observed: &Observed,
+    now: Timestamp,
 ) -> InstanceStatus {
     let fault = observed.memory.faults.get(&identity.instance);
     let phase = match container.state {
         _ if assignment_known => Phase::Stopping,
+        _ if container.settles_in(now).is_some() => Phase::Starting,
         ContainerState::Running | ContainerState::Paused => Phase::Running,
         ContainerState::Created => Phase::Starting,
         ContainerState::Exited => Phase::Restarting,

@@ -26,7 +26,7 @@ use knit_agent_core::observed::Memory;
 use knit_agent_core::publish::PortMap;
 use knit_agent_core::{Action, Container, Observed, Owner, publish as ports, reconcile, status};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::engine::{Engine, EngineInfo};
 use crate::executor::{Executor, REPORTS_MAX, Report};
@@ -63,6 +63,8 @@ pub struct Reconciler {
     troubles: Troubles,
     /// A container is about to accept connections and take a port over.
     awaits_ready: bool,
+    /// When a container may have been up for long enough to count as running.
+    settles_at: Option<Instant>,
 }
 
 /// What keeps the node from running containers, by who says so.
@@ -95,6 +97,7 @@ impl Reconciler {
             published: PortMap::new(),
             troubles: Troubles::default(),
             awaits_ready: false,
+            settles_at: None,
         }
     }
 
@@ -118,9 +121,12 @@ impl Reconciler {
         tokio::pin!(watching);
         loop {
             let mut read = true;
+            let settles_at = self.settles_at.unwrap_or_else(Instant::now).into();
             tokio::select! {
                 () = &mut watching => {}
                 () = sleep(READY_RETRY), if self.awaits_ready => read = false,
+                // Read, because one that ended in time must not count.
+                () = sleep_until(settles_at), if self.settles_at.is_some() => {}
                 _ = tick.tick() => read = self.read_is_due(),
                 Ok(()) = assignment.changed() => {}
                 Ok(()) = mesh.changed() => read = false,
@@ -152,6 +158,11 @@ impl Reconciler {
         };
         self.awaits_ready = !observed.unready.is_empty();
         let now = knit_runtime::clock::now();
+        self.settles_at =
+            status::settles_in(owner, &observed, now).map(|left| Instant::now() + left);
+        for (identity, container) in ours(owner, &observed) {
+            self.memory.saw(&identity.instance, container);
+        }
         let mesh: BTreeSet<_> = self.shared.place().into_iter().map(|(ip, _)| ip).collect();
         let actions = match desired.as_deref() {
             Some(desired) => reconcile(desired, &observed, &mesh, now),
@@ -172,7 +183,7 @@ impl Reconciler {
             self.carry_out(owner, desired, actions, is_published);
         }
         observed.memory.clone_from(&self.memory);
-        let instances = status::inventory(owner, desired.as_deref(), &observed);
+        let instances = status::inventory(owner, desired.as_deref(), &observed, now);
         let known = instances.iter().map(|one| one.id.clone()).collect();
         self.memory.keep(&known);
         let applied = assignment.map(|held| held.generation).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! One case after another.
 
+use std::time::Duration;
+
 use knit_rpc::message::Phase;
 use knit_rpc::spec::Protocol;
 
@@ -105,7 +107,7 @@ fn a_newer_one_takes_the_port_over_once_it_accepts_connections() {
     observed.unready.insert(target(3));
     assert_eq!(names(&decide(&both, &observed, 10)), NOTHING);
     let phases = |observed: &Observed| {
-        let all = status::inventory(&owner(), Some(&both), observed);
+        let all = status::inventory(&owner(), Some(&both), observed, at(100));
         [&old, &new].map(|one| {
             all.iter().find(|status| status.id == one.assigned.id).map(|status| status.phase)
         })
@@ -252,7 +254,7 @@ fn the_status_says_running_only_once_the_ports_lead_there() {
     let desired = desired([one.clone()]);
     let mut observed = Observed::default();
     let phase = |observed: &Observed| {
-        let all = status::inventory(&owner(), Some(&desired), observed);
+        let all = status::inventory(&owner(), Some(&desired), observed, at(100));
         (all[0].phase, all[0].message.clone())
     };
     assert_eq!(phase(&observed), (Phase::Pending, None));
@@ -282,7 +284,7 @@ fn on_the_hosts_network_nothing_is_mapped_and_nothing_refused() {
     found.addresses.clear();
     observed.containers.push(found);
     assert_eq!(names(&decide(&desired, &observed, 10)), NOTHING);
-    let all = status::inventory(&owner(), Some(&desired), &observed);
+    let all = status::inventory(&owner(), Some(&desired), &observed, at(100));
     assert_eq!(all[0].phase, Phase::Running);
 }
 
@@ -291,8 +293,60 @@ fn what_nobody_wants_is_stopping_and_what_nobody_knows_runs_on() {
     let one = web(1);
     let mut observed = Observed::default();
     observed.containers.push(container(&one, ContainerState::Running, 2));
-    let phase =
-        |desired: Option<&Desired>| status::inventory(&owner(), desired, &observed)[0].phase;
+    let phase = |desired: Option<&Desired>| {
+        status::inventory(&owner(), desired, &observed, at(100))[0].phase
+    };
     assert_eq!(phase(Some(&desired([]))), Phase::Stopping);
     assert_eq!(phase(None), Phase::Running);
+}
+
+#[test]
+fn an_instance_runs_only_once_it_has_been_up_for_a_while() {
+    let one = wanted("worker", 0, 1, spec("worker", None));
+    let desired = desired([one.clone()]);
+    let started = at(100);
+    let mut found = container(&one, ContainerState::Running, 2);
+    found.started_at = Some(started);
+    let mut again = found.clone();
+    again.finished_at = Some(at(98));
+    let why = "up for less than 5 s after it ended with code 3";
+    // What it is, milliseconds since its start, what is left.
+    let cases = [
+        (&found, 0, Some(1_000), None),
+        (&found, 999, Some(1), None),
+        (&found, 1_000, None, None),
+        (&again, 1_000, Some(4_000), Some(why)),
+        (&again, 4_999, Some(1), Some(why)),
+        (&again, 5_000, None, None),
+        (&again, 86_400_000, None, None),
+    ];
+    for (container, up, left, message) in cases {
+        let mut observed = Observed { containers: vec![container.clone()], ..Observed::default() };
+        observed.memory.exits.insert(one.assigned.id.clone(), 3);
+        let now = started.plus(Duration::from_millis(up));
+        let left = left.map(Duration::from_millis);
+        assert_eq!(status::settles_in(&owner(), &observed, now), left, "{up}");
+        let phase = if left.is_some() { Phase::Starting } else { Phase::Running };
+        let all = status::inventory(&owner(), Some(&desired), &observed, now);
+        assert_eq!((all[0].phase, all[0].message.as_deref()), (phase, message), "{up}");
+        let leftover = status::inventory(&owner(), None, &observed, now);
+        assert_eq!(leftover[0].phase, phase, "{up}");
+    }
+    assert_eq!(found.settles_in(at(40)), None, "the clock was set back");
+    again.state = ContainerState::Exited;
+    assert_eq!(again.settles_in(started), None);
+}
+
+#[test]
+fn the_code_that_a_container_ended_with_is_remembered_while_it_is_up_again() {
+    let one = web(1);
+    let id = &one.assigned.id;
+    let mut observed = Observed::default();
+    observed.memory.saw(id, &container(&one, ContainerState::Exited, 2));
+    let mut up = container(&one, ContainerState::Running, 2);
+    up.exit_code = Some(0);
+    observed.memory.saw(id, &up);
+    assert_eq!(observed.memory.exits.get(id), Some(&1));
+    observed.memory.keep(&BTreeSet::new());
+    assert!(observed.memory.exits.is_empty());
 }
