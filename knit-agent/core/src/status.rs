@@ -120,6 +120,9 @@ fn up(
     now: Timestamp,
 ) -> (Phase, Option<String>) {
     let Some((identity, container)) = found else { return (Phase::Starting, None) };
+    if container.state == ContainerState::Paused {
+        return (Phase::Failed, Some(paused(container)));
+    }
     // On the host's own network nothing is mapped.
     let mapped = container.address().map(|_| &identity.ports);
     let waiting = mapped.into_iter().flatten().find_map(|port| {
@@ -138,6 +141,12 @@ fn up(
         }
         None => (Phase::Running, None),
     }
+}
+
+/// Somebody wanted it to stand still: it is left alone.
+fn paused(container: &Container) -> String {
+    let name = &container.name;
+    format!("paused: somebody paused its container; `docker unpause {name}` lets it go on")
 }
 
 /// What there is to say of a container that has not been up for long: nothing on a first start.
@@ -198,12 +207,14 @@ fn leftover_status(
     let fault = observed.memory.faults.get(&identity.instance);
     let phase = match container.state {
         _ if assignment_known => Phase::Stopping,
+        ContainerState::Paused => Phase::Failed,
         _ if container.settles_in(now).is_some() => Phase::Starting,
-        ContainerState::Running | ContainerState::Paused => Phase::Running,
+        ContainerState::Running => Phase::Running,
         ContainerState::Created => Phase::Starting,
         ContainerState::Exited => Phase::Restarting,
         ContainerState::Removing | ContainerState::Dead => Phase::Stopping,
     };
+    let is_paused = phase == Phase::Failed;
     let mut status = InstanceStatus {
         id: identity.instance.clone(),
         project: identity.project.clone(),
@@ -212,7 +223,9 @@ fn leftover_status(
         slot: identity.slot,
         revision: identity.revision,
         phase,
-        message: fault.map(|fault| fault.message.clone()),
+        message: fault
+            .map(|fault| fault.message.clone())
+            .or_else(|| is_paused.then(|| paused(container))),
         container: None,
         address: None,
         ports: Vec::new(),

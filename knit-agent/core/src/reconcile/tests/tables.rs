@@ -350,3 +350,20 @@ fn the_code_that_a_container_ended_with_is_remembered_while_it_is_up_again() {
     observed.memory.keep(&BTreeSet::new());
     assert!(observed.memory.exits.is_empty());
 }
+
+#[test]
+fn a_paused_container_does_not_run_and_is_left_alone() {
+    let one = web(1);
+    let desired = desired([one.clone()]);
+    let mut observed = Observed::default();
+    observed.containers.push(container(&one, ContainerState::Paused, 2));
+    observed.published.insert(key(8080), target(2));
+    assert_eq!(names(&decide(&desired, &observed, 100)), NOTHING);
+    for desired in [Some(&desired), None] {
+        let status = status::inventory(&owner(), desired, &observed, at(100)).remove(0);
+        assert_eq!(status.phase, Phase::Failed);
+        let message = status.message.unwrap();
+        assert!(message.starts_with("paused: somebody paused its container"), "{message}");
+        assert!(message.contains(&format!("`docker unpause {}`", container::name(&one))));
+    }
+}
