@@ -10,6 +10,7 @@
 //! that memory never knows more than the disk.
 
 pub mod adopt;
+mod bounds;
 pub mod deployments;
 pub mod nodes;
 pub mod reports;
@@ -37,6 +38,8 @@ pub enum AppError {
     NotFound(String),
     #[error("the manifest has problems")]
     Invalid(Vec<FieldProblem>),
+    #[error("the registration has problems")]
+    Registration(Vec<FieldProblem>),
     #[error("{0}")]
     Conflict(String),
     #[error("{0}")]

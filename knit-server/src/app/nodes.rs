@@ -15,7 +15,7 @@ use knit_server_core::liveness::Life;
 use knit_server_core::subnets::{self, Surroundings};
 use knit_server_core::{Node, Snapshot};
 
-use super::{App, AppError, World};
+use super::{App, AppError, World, bounds};
 use crate::nats_server::jwt;
 use crate::store;
 
@@ -31,8 +31,11 @@ impl App {
     pub async fn register(&self, message: &[u8]) -> Result<Vec<u8>, AppError> {
         let claim: RegisterRequest =
             signed::peek(message).map_err(|error| AppError::Refused(error.to_string()))?;
-        if !claim.nkey.starts_with('U') {
-            return Err(AppError::Refused("the nkey is not a user's (U…)".to_owned()));
+        if !bounds::is_node_key(&claim.nkey) {
+            return Err(AppError::Registration(vec![bounds::problem(
+                "nkey",
+                "must be a user's public nkey (U…)",
+            )]));
         }
         let request: RegisterRequest = signed::verify(&claim.nkey, Context::Register, message)
             .map_err(|error| AppError::Refused(error.to_string()))?;
@@ -54,6 +57,10 @@ impl App {
     }
 
     fn check(&self, request: &RegisterRequest, now: Timestamp) -> Result<(), AppError> {
+        let problems = bounds::problems(request);
+        if !problems.is_empty() {
+            return Err(AppError::Registration(problems));
+        }
         let skew = now.since(request.at).max(request.at.since(now));
         if skew > CLOCK_SKEW_MAX {
             return Err(AppError::Refused(format!(
@@ -184,14 +191,15 @@ impl App {
         // A node that holds a token of ours and no row here: the server forgot it.
         let mut node = known.cloned().unwrap_or_else(|| Node::new(sender.clone(), String::new()));
         let was = Persisted::of(&node);
-        node.lives.note(Life { boot: beat.boot, agent_start: beat.agent_start }, now);
+        node.lives
+            .note(Life { boot: bounds::cut_word(&beat.boot), agent_start: beat.agent_start }, now);
         let first = node.last_beat.is_none();
         node.last_beat = Some(now);
         node.applied = beat.applied;
-        node.inventory = beat.inventory;
+        node.inventory = bounds::cut_word(&beat.inventory);
         node.lost = false;
         if let Some(facts) = beat.facts {
-            node.facts = facts;
+            node.facts = bounds::bounded(facts, &node.facts);
         }
         let epoch = notice_forgotten(&world.snapshot, &mut node, beat.applied);
         let changed = known.is_none() || was != Persisted::of(&node) || epoch.is_some();

@@ -39,6 +39,7 @@ impl From<AppError> for ApiError {
             AppError::Refused(why) => Self::new(StatusCode::FORBIDDEN, "refused", why),
             AppError::NotYet(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-yet", why),
             AppError::Invalid(fields) => Self::invalid(summary(&fields), fields),
+            AppError::Registration(fields) => Self::invalid(registration(&fields), fields),
             AppError::Store(_) | AppError::Internal(_) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "a request failed");
@@ -66,6 +67,13 @@ pub fn summary(fields: &[FieldProblem]) -> String {
         1 => "1 problem in the manifest".to_owned(),
         count => format!("{count} problems in the manifest"),
     }
+}
+
+/// Agents log the message alone, so it says everything.
+fn registration(fields: &[FieldProblem]) -> String {
+    let all: Vec<String> =
+        fields.iter().map(|problem| format!("{} {}", problem.field, problem.message)).collect();
+    format!("the node cannot be registered: {}", all.join("; "))
 }
 
 pub async fn unknown_path(request: Request) -> ApiError {

@@ -28,6 +28,7 @@ pub async fn instances(State(shared): State<Shared>) -> Json<Vec<InstanceView>> 
     post, path = "/nodes/register", request_body = RegisterRequest,
     responses(
         (status = 200, body = RegisterResponse),
+        (status = 400, body = ErrorBody),
         (status = 403, body = ErrorBody),
         (status = 409, body = ErrorBody),
         (status = 503, body = ErrorBody)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
 use knit_link::bus::Bus;
 use knit_link::http::{ApiClient, HttpError};
 use knit_rpc::Timestamp;
@@ -79,7 +80,7 @@ impl Disk {
     }
 
     pub(crate) fn set_unheard(&self, n: u8) {
-        self.with(|state| state.unheard.insert(format!("key{n}")));
+        self.with(|state| state.unheard.insert(mesh_key(n)));
     }
 
     pub(crate) fn break_image(&self, image: &str) {
@@ -120,7 +121,7 @@ impl Disk {
             at: clock::now(),
             cluster: state.cluster.clone(),
             name: self.name.clone(),
-            wg_pubkey: format!("key{}", self.n),
+            wg_pubkey: mesh_key(self.n),
             mesh_ip: [10, 45, 0, self.n].into(),
             boot: "b".into(),
             agent_start: clock::now(),
@@ -143,6 +144,11 @@ impl Disk {
         });
         Ok(response)
     }
+}
+
+/// The WireGuard key of host `n`.
+fn mesh_key(n: u8) -> String {
+    base64::engine::general_purpose::STANDARD.encode([n; 32])
 }
 
 /// A running agent; dropping it is its sudden death.
@@ -250,7 +256,7 @@ impl Worker {
             inventory: String::new(),
             facts: facts.then(|| NodeFacts {
                 name: self.disk.name.clone(),
-                wg_pubkey: format!("key{}", self.disk.n),
+                wg_pubkey: mesh_key(self.disk.n),
                 mesh_ip: Some([10, 45, 0, self.disk.n].into()),
                 labels: state.labels.clone(),
                 docker: Some("20.10".into()),
