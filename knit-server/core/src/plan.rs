@@ -9,7 +9,8 @@
 //! planning a snapshot that already carries the plan changes nothing.
 //!
 //! Invariant: an instance that runs is never given up before its replacement runs, unless the
-//! deployment is gone, the slot is gone, or the host's network allows only one at a time.
+//! deployment is gone, the slot is gone, or the host allows only one at a time: in its network, or
+//! on a port of its loopback.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::api::Unplaced;
 use knit_rpc::id::{DeploymentId, InstanceId, NodeId};
 use knit_rpc::message::{Generation, Phase};
+use knit_rpc::spec::HostIp;
 
 use crate::assignment;
 use crate::eligibility::{self, Wanted};
@@ -266,12 +268,23 @@ impl<'a> Planner<'a> {
         if self.verdicts.is_gone(&row.node) {
             return self.snapshot.nodes.contains_key(&row.node);
         }
-        let host_network = |instance: &Instance| {
-            let spec = self.snapshot.specs.get(&instance.spec);
-            spec.is_some_and(knit_rpc::spec::InstanceSpec::uses_host_network)
-        };
-        let one_at_a_time = row.node == newest.node && host_network(row) && host_network(newest);
+        let one_at_a_time = row.node == newest.node && self.exclude_each_other(row, newest);
         self.is_healthy(row) && !one_at_a_time
+    }
+
+    /// Whether two instances cannot run on one host at once: both are in the host's network, or
+    /// both have one port of the host's loopback, which Docker holds until the first is gone.
+    fn exclude_each_other(&self, a: &Instance, b: &Instance) -> bool {
+        let specs = &self.snapshot.specs;
+        let (Some(a), Some(b)) = (specs.get(&a.spec), specs.get(&b.spec)) else { return false };
+        let shared_loopback = a.ports.iter().any(|port| {
+            port.host_ip == HostIp::Loopback
+                && b.ports.iter().any(|other| {
+                    other.host_ip == HostIp::Loopback
+                        && (other.host_port, other.protocol) == (port.host_port, port.protocol)
+                })
+        });
+        shared_loopback || (a.uses_host_network() && b.uses_host_network())
     }
 
     fn is_healthy(&self, row: &Instance) -> bool {

@@ -1,4 +1,5 @@
 use knit_rpc::message::Phase;
+use knit_rpc::spec::{HostIp, PortSpec, Protocol};
 
 use crate::plan::{Dirty, plan};
 use crate::snapshot::Instance;
@@ -75,6 +76,36 @@ fn on_the_hosts_network_the_old_one_goes_first() {
     deploy(&mut snapshot, 1, 1, spec("v2"));
     settle(&mut snapshot, NOW);
     assert_eq!(placed(&snapshot), ["d1.0 r2 a0 on n1"]);
+}
+
+#[test]
+fn on_a_shared_loopback_port_the_old_one_goes_first() {
+    let loopback = |host_port| PortSpec { host_ip: HostIp::Loopback, ..port(host_port) };
+    let udp = |host_port| PortSpec { protocol: Protocol::Udp, ..loopback(host_port) };
+    for (old, new, together) in [
+        (loopback(80), loopback(80), false),
+        (loopback(80), loopback(81), true),
+        (loopback(80), udp(80), true),
+        (loopback(80), port(80), true),
+        (port(80), port(80), true),
+    ] {
+        let mut snapshot = cluster(1);
+        for (image, port) in [("v1", &old), ("v2", &new)] {
+            let mut spec = instance_spec(image);
+            spec.ports = vec![port.clone()];
+            deploy(&mut snapshot, 1, 1, spec);
+            settle(&mut snapshot, NOW);
+            if image == "v1" {
+                run_all(&mut snapshot);
+            }
+        }
+        let old_and_new = ["d1.0 r1 a0 on n1", "d1.0 r2 a0 on n1"];
+        let expected = if together { &old_and_new[..] } else { &old_and_new[1..] };
+        assert_eq!(placed(&snapshot), expected, "{old:?}, then {new:?}");
+        run_all(&mut snapshot);
+        settle(&mut snapshot, NOW);
+        assert_eq!(placed(&snapshot), old_and_new[1..], "it ends");
+    }
 }
 
 #[test]
