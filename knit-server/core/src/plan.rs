@@ -47,7 +47,7 @@ pub struct Plan {
     pub removed: Vec<InstanceId>,
     /// The new generation of every node whose set changed.
     pub generations: BTreeMap<NodeId, Generation>,
-    /// Slots without a place.
+    /// Slots without a place; one stands for all that have the same reasons.
     pub unplaced: BTreeMap<DeploymentId, Vec<Unplaced>>,
 }
 
@@ -101,7 +101,8 @@ struct Planner<'a> {
     verdicts: &'a Verdicts,
     now: Timestamp,
     placements: Placements,
-    unplaced: BTreeMap<DeploymentId, Vec<Unplaced>>,
+    /// The lowest slot of each reason, and how many more slots it speaks for.
+    unplaced: BTreeMap<DeploymentId, Vec<(Unplaced, u32)>>,
 }
 
 impl<'a> Planner<'a> {
@@ -163,7 +164,7 @@ impl<'a> Planner<'a> {
                             changed = true;
                         }
                         Err(unplaced) => {
-                            self.unplaced.entry(deployment.id.clone()).or_default().push(unplaced);
+                            self.note_unplaced(&deployment.id, unplaced);
                         }
                     }
                 }
@@ -174,6 +175,19 @@ impl<'a> Planner<'a> {
             }
         }
         changed
+    }
+
+    /// Slots that wait for the same are told of once: thousands of replicas would repeat every
+    /// node's reason thousands of times.
+    fn note_unplaced(&mut self, deployment: &DeploymentId, unplaced: Unplaced) {
+        let groups = self.unplaced.entry(deployment.clone()).or_default();
+        let same = groups.iter_mut().find(|(first, _)| {
+            first.summary == unplaced.summary && first.reasons == unplaced.reasons
+        });
+        match same {
+            Some((_, more)) => *more += 1,
+            None => groups.push((unplaced, 0)),
+        }
     }
 
     /// Whether the instance is what its deployment wants, where it wants it.
@@ -310,9 +324,23 @@ impl<'a> Planner<'a> {
             removed: removed.into_iter().map(|instance| instance.id.clone()).collect(),
             created,
             generations,
-            unplaced: self.unplaced,
+            unplaced: self
+                .unplaced
+                .into_iter()
+                .map(|(id, groups)| (id, groups.into_iter().map(speaking_for).collect()))
+                .collect(),
         }
     }
+}
+
+/// The slot's reason with how many other slots have the same.
+fn speaking_for((unplaced, more): (Unplaced, u32)) -> Unplaced {
+    if more == 0 {
+        return unplaced;
+    }
+    let replicas = if more == 1 { "replica" } else { "replicas" };
+    let summary = format!("{} (and {more} more {replicas})", unplaced.summary);
+    Unplaced { summary, ..unplaced }
 }
 
 #[cfg(test)]

@@ -218,6 +218,23 @@ fn a_freed_port_is_taken_in_the_same_plan() {
 }
 
 #[test]
+fn slots_that_wait_for_the_same_are_told_of_once() {
+    let mut snapshot = cluster(2);
+    let mut spec = instance_spec("a");
+    spec.ports = vec![port(80)];
+    for (replicas, suffix) in
+        [(3, ""), (4, " (and 1 more replica)"), (300, " (and 297 more replicas)")]
+    {
+        deploy(&mut snapshot, 1, replicas, spec.clone());
+        let told = settle(&mut snapshot, NOW).unplaced[&deployment_id(1)].clone();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((told[0].slot, told[0].reasons.len()), (2, 2));
+        assert!(told[0].summary.ends_with(&format!("is taken by d1.1{suffix}")), "{told:?}");
+    }
+    assert_eq!(snapshot.instances.len(), 2);
+}
+
+#[test]
 fn a_node_that_is_being_taken_in_is_left_alone() {
     let mut snapshot = cluster(1);
     node_mut(&mut snapshot, 1).adopting = true;
