@@ -1,11 +1,22 @@
 //! The knit-server program.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::Parser as _;
 use knit_server::config::{Cli, Command, Config};
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match start(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            knit_runtime::terminal::eprintln(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<()> {
     knit_runtime::log::init(&cli.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -226,12 +226,14 @@ fn what_it_cannot_start_on_is_said_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let run = |extra: &[&str]| {
-        let output = command(&state).args(extra).stderr(std::process::Stdio::piped()).output();
-        let output = output.unwrap();
+        let mut command = command(&state);
+        let command = command.args(extra).env("RUST_BACKTRACE", "1");
+        let output = command.stderr(std::process::Stdio::piped()).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (good, told) = run(&["--config", "/nonexistent/knit.toml"]);
     assert!(!good && told.contains("/nonexistent/knit.toml"), "{told}");
+    assert!(told.starts_with("error: ") && told.lines().count() == 1, "one line: {told}");
 
     std::fs::create_dir(&state).unwrap();
     let identity = state.join("identity.json");
