@@ -18,6 +18,9 @@ use knit_rpc::spec::{DeploymentSpec, InstanceSpec};
 use crate::assignment::SentAssignment;
 use crate::snapshot::{Deployment, Instance, Node, Snapshot};
 
+/// How far above this server's epoch a node's may be. A server that forgot is a few lives behind,
+/// not a million; whoever says more would drive the epoch to its end, from where it cannot rise.
+pub const EPOCHS_AHEAD_MAX: u64 = 1_000_000;
 /// How long the slots that no node has claimed yet stay empty.
 pub const HOLD: Duration = Duration::from_secs(30);
 /// Attempts that are tried when an instance's id is taken apart.
@@ -44,6 +47,11 @@ impl Adoption {
 /// Whether the node works on something newer than this server ever sent: then the server forgot.
 pub fn is_forgotten(node: &Node, applied: Generation) -> bool {
     applied > node.published
+}
+
+/// Whether a former life of this server can have sent what the node says that it works on.
+pub fn is_believable(epoch: u64, applied: Generation) -> bool {
+    applied.epoch <= epoch.saturating_add(EPOCHS_AHEAD_MAX)
 }
 
 /// The epoch in which everything is newer than what the agent holds.
@@ -246,6 +254,16 @@ mod tests {
         node.published = at(1, 5);
         for (applied, forgotten) in [(at(1, 5), false), (at(0, 9), false), (at(1, 6), true)] {
             assert_eq!(is_forgotten(&node, applied), forgotten, "{applied}");
+        }
+        for (epoch, applied, believable) in [
+            (0, 0, true),
+            (0, EPOCHS_AHEAD_MAX, true),
+            (0, EPOCHS_AHEAD_MAX + 1, false),
+            (1, EPOCHS_AHEAD_MAX + 1, true),
+            (7, u64::MAX, false),
+            (9, 2, true),
+        ] {
+            assert_eq!(is_believable(epoch, at(applied, 1)), believable, "{epoch} {applied}");
         }
         assert_eq!(epoch_above(0, at(0, 7)), 1);
         assert_eq!(epoch_above(5, at(1, 7)), 5);

@@ -100,6 +100,13 @@ impl App {
                 request.node
             )));
         }
+        if !adoption::is_believable(world.snapshot.epoch, request.applied) {
+            return Err(AppError::Registration(vec![bounds::problem(
+                "applied",
+                "must be a generation that this cluster's server can have sent; remove the \
+                 agent's state directory to join as a new node",
+            )]));
+        }
         node.facts.name.clone_from(&request.name);
         node.facts.wg_pubkey.clone_from(&request.wg_pubkey);
         node.facts.mesh_ip = Some(request.mesh_ip);
@@ -187,6 +194,15 @@ impl App {
         }
         let now = clock::now();
         let mut world = self.world().await;
+        if !adoption::is_believable(world.snapshot.epoch, beat.applied) {
+            tracing::warn!(
+                node.id = %sender,
+                applied = %beat.applied,
+                epoch = world.snapshot.epoch,
+                "a heartbeat tells of an epoch that no server of this cluster was in: ignored"
+            );
+            return Ok(());
+        }
         let known = world.snapshot.nodes.get(sender);
         // A node that holds a token of ours and no row here: the server forgot it.
         let mut node = known.cloned().unwrap_or_else(|| Node::new(sender.clone(), String::new()));

@@ -125,3 +125,26 @@ async fn another_clusters_node_is_refused() {
     assert!(error.to_string().contains("belongs to cluster"), "{error}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn nobody_drives_the_epoch_to_its_end() {
+    let (home, bus) = (Home::new(), MemoryBus::new());
+    let server = Server::start(&home, &bus).await;
+    let disk = Disk::new(1);
+    disk.register(&server.api).await.unwrap();
+    let mut beat = disk.heartbeat();
+    beat.applied.epoch = u64::MAX;
+    server.app.beat(&disk.node, beat.clone()).await.unwrap();
+    disk.claim(beat.applied);
+    let error = disk.register(&server.api).await.unwrap_err();
+    assert_eq!(error.status(), Some(400));
+    assert!(error.to_string().contains("applied must be a generation"), "{error}");
+    let world = server.app.world().await;
+    assert_eq!((world.snapshot.epoch, world.snapshot.nodes[&disk.node].last_beat), (0, None));
+    drop(world);
+
+    beat.applied.epoch = 5;
+    server.app.beat(&disk.node, beat).await.unwrap();
+    assert_eq!(server.app.world().await.snapshot.epoch, 6, "what can be is believed");
+    server.stop().await;
+}

@@ -108,6 +108,24 @@ impl Disk {
         self.with(|state| state.generation)
     }
 
+    /// Says from now on that it works on this.
+    pub(crate) fn claim(&self, applied: Generation) {
+        self.with(|state| state.generation = applied);
+    }
+
+    /// A heartbeat without facts.
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
+        self.with(|state| Heartbeat {
+            cluster: state.cluster.clone().expect("registered"),
+            node: self.node.clone(),
+            boot: "b".into(),
+            agent_start: Timestamp::default(),
+            applied: state.generation,
+            inventory: String::new(),
+            facts: None,
+        })
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.state.lock().expect("nobody panicked"))
     }
