@@ -88,6 +88,11 @@ pub fn plan(owner: &Owner, wanted: &Wanted, files: &Path) -> ContainerPlan {
     }
 }
 
+/// Whether a container of this spec has to be on a network to be of use.
+pub(crate) fn needs_network(spec: &InstanceSpec) -> bool {
+    !spec.uses_host_network() && !spec.networks.iter().any(|network| network == "none")
+}
+
 /// Describes the node's own network.
 pub fn network_plan(owner: &Owner, subnet: Ipv4Net) -> NetworkPlan {
     NetworkPlan { subnet, labels: owner_labels(owner) }

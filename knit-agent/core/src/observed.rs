@@ -41,6 +41,8 @@ pub struct Container {
     pub name: String,
     pub labels: BTreeMap<String, String>,
     pub state: ContainerState,
+    /// That it is on right now, with an IPv4 address or without; the host's own is one of them.
+    pub networks: BTreeSet<String>,
     /// By network.
     pub addresses: BTreeMap<String, Ipv4Addr>,
     pub image_id: Option<String>,
@@ -73,6 +75,11 @@ impl Container {
     pub fn address(&self) -> Option<Ipv4Addr> {
         let own = self.addresses.get(crate::container::NETWORK);
         own.or_else(|| self.addresses.values().next()).copied()
+    }
+
+    /// Whether it was taken off its network while it runs: nobody reaches it.
+    pub fn is_cut_off(&self) -> bool {
+        self.state == ContainerState::Running && self.networks.is_empty()
     }
 
     /// How much longer it has to be up until it counts as running; none when it does, or is not up.

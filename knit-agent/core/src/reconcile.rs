@@ -4,12 +4,13 @@
 //! wanted, no container     Pull? -> WriteFiles? -> Create -> Start
 //! wanted, ended            Start, after a pause
 //! wanted, other spec       Stop -> Remove, then as if there were none
+//! wanted, on no network    the same, after a pause
 //! not wanted               Publish (without it) -> drain, if another took its port -> Stop
 //!                          -> Remove -> RemoveFiles
 //! ```
 //!
 //! Invariant: a container without our cluster's and node's labels gets no action. A wanted
-//! instance that runs with the right spec gets none either. Doing all actions and asking again
+//! instance that runs with the right spec on its network gets none either. Doing all actions and asking again
 //! comes to an end with nothing left to do.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
 
 use crate::action::Action;
+use crate::backoff;
 use crate::container::{self, Identity};
 use crate::desired::{Desired, Wanted};
 use crate::observed::{Container, ContainerState, Observed};
@@ -131,7 +133,7 @@ fn bring_up(
         .iter()
         .filter(|(identity, _)| identity.spec == wanted.assigned.spec)
         .map(|(_, container)| *container)
-        .filter(|container| is_usable(container))
+        .filter(|container| is_usable(container) && !is_lost(id, wanted, container, situation))
         .min_by_key(|container| (!container.state.is_up(), &container.id));
     for (_, container) in containers {
         if kept.is_none_or(|kept| kept.id != container.id) {
@@ -142,8 +144,28 @@ fn bring_up(
         Some(container) if container.state.is_up() => {}
         Some(container) => start_again(id, wanted, container, situation, actions),
         None if containers.iter().any(|(_, c)| c.state == ContainerState::Removing) => {}
-        None => make(id, wanted, situation, actions),
+        None => {
+            let again = containers.iter().any(|(_, one)| is_lost(id, wanted, one, situation));
+            make(id, wanted, again, situation, actions);
+        }
     }
+}
+
+/// Whether a container was taken off its network and it is time to replace it: one that happens
+/// to again and again waits longer each time.
+fn is_lost(
+    id: &InstanceId,
+    wanted: &Wanted,
+    container: &Container,
+    situation: &Situation<'_>,
+) -> bool {
+    let Situation { observed: Observed { memory, .. }, now, .. } = situation;
+    let started = container.started_at.unwrap_or_default();
+    let was_stable = now.since(started) >= backoff::STABLE_AFTER;
+    container.is_cut_off()
+        && container::needs_network(&wanted.spec)
+        && *now >= started.plus(memory.restart_pause(id, was_stable))
+        && !memory.waits(id, *now)
 }
 
 /// A container that Docker could not start stays `created` with an error and never starts.
@@ -182,7 +204,14 @@ fn start_again(
     actions.push(start);
 }
 
-fn make(id: &InstanceId, wanted: &Wanted, situation: &Situation<'_>, actions: &mut Vec<Action>) {
+/// `again` when it takes the place of one that ran.
+fn make(
+    id: &InstanceId,
+    wanted: &Wanted,
+    again: bool,
+    situation: &Situation<'_>,
+    actions: &mut Vec<Action>,
+) {
     let observed = situation.observed;
     if observed.memory.waits(id, situation.now) || is_blocked(id, wanted, situation, actions) {
         return;
@@ -196,7 +225,7 @@ fn make(id: &InstanceId, wanted: &Wanted, situation: &Situation<'_>, actions: &m
     }
     actions.push(Action::Create { instance: id.clone() });
     let container = container::name(wanted);
-    actions.push(Action::Start { instance: id.clone(), container, again: false });
+    actions.push(Action::Start { instance: id.clone(), container, again });
 }
 
 fn is_blocked(

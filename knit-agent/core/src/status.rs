@@ -12,9 +12,9 @@ use knit_rpc::id::InstanceId;
 use knit_rpc::message::{InstanceStatus, Phase};
 use knit_rpc::spec::PortSpec;
 
-use crate::container::Identity;
+use crate::container::{self, Identity};
 use crate::desired::{Desired, Owner, Wanted};
-use crate::observed::{Container, ContainerState, Fault, Observed, Step};
+use crate::observed::{Container, ContainerState, Observed, Step};
 use crate::publish::{self, Target};
 
 /// Our containers by instance.
@@ -92,7 +92,7 @@ fn wanted_status(
     let state = container.map(|container| container.state);
     let fault = observed.memory.faults.get(id);
     (status.phase, status.message) = match (state, fault) {
-        (Some(state), _) if state.is_up() => up(found, fault, ours, observed, now),
+        (Some(state), _) if state.is_up() => up(wanted, found, ours, observed, now),
         (_, Some(fault)) if fault.permanent => (Phase::Failed, Some(fault.message.clone())),
         (Some(ContainerState::Exited), _) => {
             let message = fault.map(|fault| fault.message.clone());
@@ -113,15 +113,21 @@ fn not_yet(id: &InstanceId, state: Option<ContainerState>, observed: &Observed) 
 }
 
 fn up(
+    wanted: &Wanted,
     found: Option<(&Identity, &Container)>,
-    fault: Option<&Fault>,
     ours: &Ours<'_>,
     observed: &Observed,
     now: Timestamp,
 ) -> (Phase, Option<String>) {
     let Some((identity, container)) = found else { return (Phase::Starting, None) };
+    let fault = observed.memory.faults.get(&identity.instance);
     if container.state == ContainerState::Paused {
         return (Phase::Failed, Some(paused(container)));
+    }
+    if container::needs_network(&wanted.spec) && container.is_cut_off() {
+        let why = "its container is on no network any more: it is replaced by a new one";
+        let message = fault.map_or_else(|| why.to_owned(), |fault| fault.message.clone());
+        return (Phase::Restarting, Some(message));
     }
     // On the host's own network nothing is mapped.
     let mapped = container.address().map(|_| &identity.ports);

@@ -94,6 +94,7 @@ impl FakeEngine {
             container.state = ContainerState::Exited;
             container.exit_code = Some(code);
             container.finished_at = Some(now);
+            container.networks.clear();
             container.addresses.clear();
         }
         self.changed.notify_waiters();
@@ -167,6 +168,7 @@ impl Engine for FakeEngine {
             name: plan.name.clone(),
             labels: plan.labels.clone(),
             state: ContainerState::Created,
+            networks: BTreeSet::new(),
             addresses: BTreeMap::new(),
             image_id: Some(format!("sha256:{}", plan.image)),
             started_at: None,
@@ -185,6 +187,7 @@ impl Engine for FakeEngine {
         let found = find(&mut state, container).ok_or_else(|| missing(container))?;
         found.state = ContainerState::Running;
         found.started_at = Some(knit_runtime::clock::now());
+        found.networks.insert(NETWORK.to_owned());
         found.addresses.insert(NETWORK.to_owned(), address);
         drop(state);
         self.changed.notify_waiters();
@@ -199,6 +202,7 @@ impl Engine for FakeEngine {
         let mut state = self.lock();
         if let Some(found) = find(&mut state, container) {
             found.state = ContainerState::Exited;
+            found.networks.clear();
             found.addresses.clear();
         }
         Ok(())

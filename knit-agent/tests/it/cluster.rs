@@ -166,6 +166,40 @@ fn a_docker_that_restarts_and_rules_that_vanish_are_mended() {
 }
 
 #[test]
+fn a_network_that_is_taken_away_comes_back_with_its_containers() {
+    in_namespace(|| async {
+        let host = Host::new().await;
+        let agent = host.agent();
+        let node = agent.shared.identity.node.clone();
+        let (one, two) = (web(1), on_host());
+        host.server.assign(&node, 1, &[one.clone(), two.clone()]).await;
+        host.until_phase(&one, Some(Phase::Running)).await;
+        host.until_phase(&two, Some(Phase::Running)).await;
+        until("it answers", || host.mesh.fetch(PUBLISHED).is_some()).await;
+        let engine = host.dockerd.engine();
+        let owner = host.owner(&agent);
+        let found = engine.list(&owner).await.unwrap();
+        let on_knit = found.iter().find(|one| one.networks.contains("knit")).unwrap();
+        let on_host = found.iter().find(|one| one.networks.contains("host")).unwrap();
+
+        host.dockerd.take_network_away("knit", &on_knit.id).await;
+        until("it answers again", || host.mesh.fetch(PUBLISHED).is_some()).await;
+        host.until_phase(&one, Some(Phase::Running)).await;
+        let now = containers(&engine, &owner).await;
+        assert!(!now.contains(&on_knit.id), "by another container");
+        assert!(now.contains(&on_host.id), "which had no network to lose");
+        host.server.assign(&node, 2, &[]).await;
+        host.until_phase(&one, None).await;
+        agent.stop().await;
+    });
+}
+
+fn on_host() -> Instance {
+    let command = ["/bin/busybox", "httpd", "-f", "-p", "8282"];
+    instance("on-host", 1, json!({"image": IMAGE, "command": command, "networks": ["host"]}))
+}
+
+#[test]
 fn a_port_of_the_hosts_is_refused_and_taken_once_it_is_free() {
     in_namespace(|| async {
         let host = Host::new().await;

@@ -59,6 +59,7 @@ pub(crate) fn container(wanted: &Wanted, state: ContainerState, host: u8) -> Con
         name: plan.name,
         labels: plan.labels,
         state,
+        networks: if up { plan.networks.into_iter().collect() } else { BTreeSet::new() },
         addresses: up
             .then(|| (container::NETWORK.to_owned(), Ipv4Addr::new(10, 208, 0, host)))
             .into_iter()

@@ -1,6 +1,6 @@
 //! What Docker shows of a container, as the agent's core looks at it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use bollard::models::{
@@ -14,8 +14,14 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> Option<Container
     let state = inspected.state?;
     let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
     let networks = inspected.network_settings.and_then(|settings| settings.networks);
-    let addresses: BTreeMap<String, Ipv4Addr> = networks
-        .unwrap_or_default()
+    let endpoints = networks.unwrap_or_default();
+    // One that does not run keeps its networks' names, but hangs on none.
+    let on: BTreeSet<String> = endpoints
+        .iter()
+        .filter(|(_, endpoint)| endpoint.endpoint_id.as_ref().is_some_and(|id| !id.is_empty()))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let addresses: BTreeMap<String, Ipv4Addr> = endpoints
         .into_iter()
         .filter_map(|(name, endpoint)| Some((name, endpoint.ip_address?.parse().ok()?)))
         .collect();
@@ -24,6 +30,7 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> Option<Container
         name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         labels: labels.into_iter().collect(),
         state: kind(&state)?,
+        networks: on,
         addresses,
         image_id: inspected.image,
         started_at: moment(state.started_at.as_deref()),

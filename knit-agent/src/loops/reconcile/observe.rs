@@ -111,7 +111,7 @@ impl Reconciler {
     }
 }
 
-/// Wanted instances whose container is not up: only for these it matters what is in their way.
+/// Wanted instances whose container is not up, or is to be replaced: only for these it matters what is in their way.
 fn missing(
     owner: &Owner,
     desired: Option<&Desired>,
@@ -120,7 +120,9 @@ fn missing(
     let up: BTreeSet<&str> = containers
         .iter()
         .filter(|container| {
-            container.state.is_up() && container::Identity::of(container, owner).is_some()
+            container.state.is_up()
+                && !container.is_cut_off()
+                && container::Identity::of(container, owner).is_some()
         })
         .filter_map(|container| container.labels.get(LABEL_INSTANCE).map(String::as_str))
         .collect();

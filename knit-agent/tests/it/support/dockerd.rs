@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bollard::models::NetworkDisconnectRequest;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt as _;
 use knit_agent::engine::Engine;
@@ -83,6 +84,20 @@ impl Dockerd {
         }
     }
 
+    /// As `docker network disconnect` and `docker network rm` would.
+    pub(crate) async fn take_network_away(&self, network: &str, container: &str) {
+        let client = self.client();
+        let request =
+            NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+        client.disconnect_network(network, request).await.unwrap();
+        client.remove_network(network).await.unwrap();
+    }
+
+    fn client(&self) -> bollard::Docker {
+        bollard::Docker::connect_with_unix(&self.socket(), 60, bollard::API_DEFAULT_VERSION)
+            .unwrap()
+    }
+
     async fn import_image(&self) {
         let root = self.path("image");
         for directory in ["bin", "www"] {
@@ -94,9 +109,7 @@ impl Dockerd {
         std::fs::set_permissions(root.join("bin/busybox"), mode).unwrap();
         std::os::unix::fs::symlink("busybox", root.join("bin/sh")).unwrap();
         let tar = Command::new("tar").arg("-C").arg(&root).args(["-c", "."]).output().unwrap();
-        let client =
-            bollard::Docker::connect_with_unix(&self.socket(), 60, bollard::API_DEFAULT_VERSION)
-                .unwrap();
+        let client = self.client();
         let options =
             CreateImageOptionsBuilder::new().from_src("-").repo("knit-test").tag("1").build();
         let body = bollard::body_full(tar.stdout.into());

@@ -20,6 +20,7 @@ pub(super) fn carry_out(
                 let found = find(container, observed);
                 found.state = ContainerState::Exited;
                 found.finished_at = Some(now);
+                found.networks.clear();
                 found.addresses.clear();
             }
             Action::Remove { container, .. } => {
@@ -48,6 +49,7 @@ fn start(name: &str, observed: &mut Observed, now: Timestamp) {
     let found = find(name, observed);
     found.state = ContainerState::Running;
     found.started_at = Some(now);
+    found.networks.insert(container::NETWORK.to_owned());
     found.addresses = free.map(|a| (container::NETWORK.to_owned(), a)).into_iter().collect();
 }
 

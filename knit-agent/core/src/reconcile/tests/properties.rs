@@ -82,14 +82,14 @@ prop_compose! {
     fn any_case()(
         pool in proptest::collection::vec(any_wanted(), 1..10),
         choice in proptest::collection::vec(
-            (any::<bool>(), any::<bool>(), any_state(), any_whose(), any::<bool>()), 10),
+            (any::<bool>(), any::<bool>(), any_state(), any_whose(), any::<bool>(), any::<bool>()), 10),
         listening in proptest::collection::vec(8_001..8_004u16, 0..2),
     ) -> Case {
         let pool: BTreeMap<_, _> =
             pool.into_iter().map(|one| (one.assigned.id.clone(), one)).collect();
         let mut observed = Observed::default();
         let mut chosen = Vec::new();
-        for (index, (one, (is_wanted, is_found, state, whose, other_spec))) in
+        for (index, (one, (is_wanted, is_found, state, whose, other_spec, cut_off))) in
             pool.into_values().zip(choice).enumerate()
         {
             if is_found {
@@ -98,6 +98,10 @@ prop_compose! {
                 if other_spec && index % 3 == 0 {
                     let other = "e".repeat(32);
                     found.labels.insert(container::LABEL_SPEC_HASH.to_owned(), other);
+                }
+                if cut_off && index % 3 == 1 {
+                    found.networks.clear();
+                    found.addresses.clear();
                 }
                 observed.containers.push(found);
             }
@@ -140,7 +144,7 @@ proptest! {
 
         for wanted in case.desired.instances.values() {
             let up = case.observed.containers.iter().any(|c| {
-                is_right(&case, c) && c.state.is_up() && c.name == container::name(wanted)
+                is_right(&case, c) && c.state.is_up() && !c.is_cut_off() && c.name == container::name(wanted)
             });
             prop_assert!(up || case.observed.memory.faults.contains_key(&wanted.assigned.id));
         }
@@ -167,7 +171,7 @@ proptest! {
             .observed
             .containers
             .iter()
-            .filter(|c| c.state.is_up() && is_right(&case, c))
+            .filter(|c| c.state.is_up() && !c.is_cut_off() && is_right(&case, c))
             .map(|c| &c.id)
             .collect();
         for action in decide(&case, at(1_000_000)) {

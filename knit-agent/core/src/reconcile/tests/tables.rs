@@ -282,6 +282,7 @@ fn on_the_hosts_network_nothing_is_mapped_and_nothing_refused() {
     assert_eq!(names(&decide(&desired, &observed, 10)), ["pull", "create", "start"]);
     let mut found = container(&one, ContainerState::Running, 2);
     found.addresses.clear();
+    found.networks.clear();
     observed.containers.push(found);
     assert_eq!(names(&decide(&desired, &observed, 10)), NOTHING);
     let all = status::inventory(&owner(), Some(&desired), &observed, at(100));
@@ -366,4 +367,41 @@ fn a_paused_container_does_not_run_and_is_left_alone() {
         assert!(message.starts_with("paused: somebody paused its container"), "{message}");
         assert!(message.contains(&format!("`docker unpause {}`", container::name(&one))));
     }
+}
+
+#[test]
+fn a_container_that_was_taken_off_its_network_is_replaced_after_a_growing_pause() {
+    let one = web(1);
+    let id = &one.assigned.id;
+    let desired = desired([one.clone()]);
+    let mut observed = Observed::default();
+    observed.images.insert("web".to_owned());
+    let mut cut_off = container(&one, ContainerState::Running, 2);
+    (cut_off.started_at, cut_off.networks) = (Some(at(100)), BTreeSet::new());
+    cut_off.addresses.clear();
+    observed.containers.push(cut_off);
+    let status = status::inventory(&owner(), Some(&desired), &observed, at(200)).remove(0);
+    assert_eq!(status.phase, Phase::Restarting);
+    assert_eq!(
+        status.message.unwrap(),
+        "its container is on no network any more: it is replaced by a new one"
+    );
+    for (streak, due) in [(0, 101), (1, 102), (4, 116), (9, 160)] {
+        observed.memory.restarts.entry(id.clone()).or_default().streak = streak;
+        assert_eq!(names(&decide(&desired, &observed, due - 1)), NOTHING, "{streak}");
+        let actions = decide(&desired, &observed, due);
+        assert_eq!(names(&actions), ["stop", "remove", "create", "start"], "{streak}");
+        assert!(matches!(actions.last(), Some(Action::Start { again: true, .. })), "counted");
+    }
+    observed.memory.failed(id, "Docker would not".to_owned(), false, at(200));
+    assert_eq!(
+        names(&decide(&desired, &observed, 200)),
+        NOTHING,
+        "a failed attempt is not hurried"
+    );
+
+    // Somebody who pauses it is let alone, whatever it hangs on.
+    observed.memory.faults.clear();
+    observed.containers[0].state = ContainerState::Paused;
+    assert_eq!(names(&decide(&desired, &observed, 200)), NOTHING);
 }
