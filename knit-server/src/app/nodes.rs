@@ -100,6 +100,7 @@ impl App {
                 request.node
             )));
         }
+        check_newer(world.registered.get(&request.node).copied(), request)?;
         if !adoption::is_believable(world.snapshot.epoch, request.applied) {
             return Err(AppError::Registration(vec![bounds::problem(
                 "applied",
@@ -121,6 +122,7 @@ impl App {
         }
         world.snapshot.epoch = epoch.unwrap_or(world.snapshot.epoch);
         world.snapshot.nodes.insert(node.id.clone(), node.clone());
+        world.registered.insert(node.id.clone(), request.at);
         world.mark_all();
         Ok(node)
     }
@@ -250,6 +252,18 @@ impl App {
         store::commit(write).await?;
         Ok(())
     }
+}
+
+/// Refuses a request that is not later than the last one that was accepted of its node: it may
+/// be played again. A restarted server forgets the last one; then [`CLOCK_SKEW_MAX`] bounds it.
+fn check_newer(last: Option<Timestamp>, request: &RegisterRequest) -> Result<(), AppError> {
+    let Some(last) = last.filter(|last| request.at <= *last) else { return Ok(()) };
+    Err(AppError::Conflict(format!(
+        "node {} has registered with a request of the same time or later already, so this one may \
+         be played again: try again; if the node's clock was set back, a try is accepted in {} s",
+        request.node,
+        last.since(request.at).as_secs() + 1
+    )))
 }
 
 /// What of a node is written to the store.

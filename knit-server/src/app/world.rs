@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use knit_rpc::Timestamp;
 use knit_rpc::api::Unplaced;
 use knit_rpc::id::{DeploymentId, NodeId};
 use knit_server_core::liveness::Verdicts;
@@ -17,6 +18,8 @@ pub struct World {
     pub unplaced: BTreeMap<DeploymentId, Vec<Unplaced>>,
     pub mesh: MeshView,
     pub last_reports: BTreeMap<NodeId, StoredReport>,
+    /// The node's time of the last request to register that was accepted of it in this life.
+    pub registered: BTreeMap<NodeId, Timestamp>,
     dirty: Dirty,
 }
 
@@ -28,6 +31,7 @@ impl World {
             unplaced: BTreeMap::new(),
             mesh: MeshView::default(),
             last_reports,
+            registered: BTreeMap::new(),
             // What a former life left undone is found by looking at everything once.
             dirty: Dirty::All,
         }

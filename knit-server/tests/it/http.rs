@@ -98,6 +98,22 @@ async fn a_body_beyond_all_measure_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_that_does_not_read_is_told_why() {
+    let server = Server::start(&Home::new(), &MemoryBus::new()).await;
+    for (method, path, kind, status, why) in [
+        (Method::GET, "/v1/events?after=zzz", "", 400, "after: invalid digit"),
+        (Method::POST, "/deployments?revision=-1", "application/json", 400, "revision: invalid"),
+        (Method::GET, "/deployments/%00%ff", "", 400, "Invalid UTF-8 in `name`"),
+        (Method::GET, "/deployments/%00", "", 400, "may hold lower-case letters"),
+        (Method::POST, "/deployments", "image/png", 415, "a manifest cannot be image/png"),
+    ] {
+        let told = ask(&server, method, path, kind, HELLO).await;
+        assert!(told.contains(&format!("-> {status}")) && told.contains(why), "{told}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_health_says_what_is_wrong() {
     let server = Server::start(&Home::new(), &MemoryBus::new()).await;
     crate::support::eventually("it is healthy", || async {
@@ -178,5 +194,29 @@ async fn only_who_signs_may_register_and_only_as_itself() {
     server.app.nats_url.send_replace(None);
     let error = send(good, disk.key()).await.unwrap_err();
     assert_eq!(error.status(), Some(503));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_to_register_cannot_be_played_again() {
+    let server = Server::start(&Home::new(), &MemoryBus::new()).await;
+    let disk = Disk::new(1);
+    let (early, request) = (disk.request(), disk.request());
+    let send = |request: &RegisterRequest| {
+        let signed = signed::sign(&disk.key(), Context::Register, request).unwrap();
+        server.api.register(signed)
+    };
+    send(&request).await.unwrap();
+    for again in [&request, &early] {
+        let error = send(again).await.unwrap_err();
+        assert_eq!(error.status(), Some(409));
+        assert!(error.to_string().contains("may be played again: try again"), "{error}");
+    }
+    disk.register(&server.api).await.expect("the next try has a later time");
+    // What is refused moves nothing: a time ahead within bounds counts once it was accepted.
+    let ahead = knit_rpc::Timestamp::from_millis(u64::MAX);
+    let refused = send(&RegisterRequest { at: ahead, ..disk.request() }).await.unwrap_err();
+    assert_eq!(refused.status(), Some(403));
+    disk.register(&server.api).await.unwrap();
     server.stop().await;
 }

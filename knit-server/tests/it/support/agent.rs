@@ -48,6 +48,7 @@ struct State {
     broken: BTreeSet<String>,
     specs: BTreeMap<knit_rpc::id::SpecHash, knit_rpc::spec::InstanceSpec>,
     link: Link,
+    asked_at: Timestamp,
     messages: u64,
 }
 
@@ -131,12 +132,14 @@ impl Disk {
     }
 
     pub(crate) fn request(&self) -> RegisterRequest {
-        let state = self.state.lock().expect("nobody panicked");
+        let mut state = self.state.lock().expect("nobody panicked");
+        // Two requests within a millisecond are told apart, so that no test depends on its pace.
+        state.asked_at = clock::now().max(state.asked_at.plus(Duration::from_millis(1)));
         RegisterRequest {
             node: self.node.clone(),
             nkey: self.key().public_key(),
             nonce: "00".repeat(16),
-            at: clock::now(),
+            at: state.asked_at,
             cluster: state.cluster.clone(),
             name: self.name.clone(),
             wg_pubkey: mesh_key(self.n),
