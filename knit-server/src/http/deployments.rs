@@ -52,7 +52,8 @@ pub async fn list(
     responses(
         (status = 202, body = Accepted),
         (status = 400, body = ErrorBody),
-        (status = 409, body = ErrorBody)
+        (status = 409, body = ErrorBody),
+        (status = 415, body = ErrorBody)
     )
 )]
 pub async fn submit(
@@ -61,13 +62,10 @@ pub async fn submit(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("application/json");
+    let format = format_of(&headers)?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| ApiError::invalid("the manifest is not UTF-8 text", Vec::new()))?;
-    let spec = parse(text, Format::of_content_type(content_type)).map_err(problems)?;
+    let spec = parse(text, format).map_err(problems)?;
     let accepted = shared.app.submit(spec, query.revision).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted)))
 }
@@ -105,6 +103,26 @@ pub async fn remove(
     Ok(if ran { StatusCode::ACCEPTED } else { StatusCode::NO_CONTENT })
 }
 
+/// The format that the content type names; JSON when none is given.
+fn format_of(headers: &HeaderMap) -> Result<Format, ApiError> {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(Format::Json) };
+    let kind = String::from_utf8_lossy(kind.as_bytes()).to_ascii_lowercase();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    // `text/yaml`, `application/x-yaml` and `application/vnd.x+json` are meant as well.
+    let named = essence.rsplit(['/', '+', '-']).next().unwrap_or_default();
+    match named {
+        "json" | "yaml" | "toml" => Ok(Format::of_content_type(named)),
+        _ => Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            format!(
+                "a manifest cannot be {essence}: send it as application/json, application/yaml or \
+                 application/toml, and say which in the header content-type"
+            ),
+        )),
+    }
+}
+
 fn names(project: Option<String>, name: String) -> Result<(ProjectName, DeploymentName), ApiError> {
     let project = project.map_or_else(|| Ok(ProjectName::default()), project_name)?;
     let name = DeploymentName::parse(name)
@@ -128,4 +146,28 @@ fn problems(problems: Problems) -> ApiError {
         })
         .collect();
     ApiError::invalid(summary(&fields), fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_type_names_the_format() {
+        for (kind, format) in [
+            (None, Some(Format::Json)),
+            (Some("application/json"), Some(Format::Json)),
+            (Some("Application/JSON; charset=utf-8"), Some(Format::Json)),
+            (Some("text/x-yaml"), Some(Format::Yaml)),
+            (Some("application/vnd.knit+toml"), Some(Format::Toml)),
+            (Some("image/png"), None),
+            (Some("text/plain; name=a.json"), None),
+            (Some("application/x-www-form-urlencoded"), None),
+            (Some(""), None),
+        ] {
+            let value = kind.map(|kind| (header::CONTENT_TYPE, kind.parse().unwrap()));
+            let told = format_of(&value.into_iter().collect());
+            assert_eq!(told.ok(), format, "{kind:?}");
+        }
+    }
 }

@@ -98,7 +98,7 @@ pub async fn request_id(request: Request, next: Next) -> Response {
     );
     let mut response = next.run(request).instrument(span).await;
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = with_body(response, &id);
+        response = with_body(response, &id).await;
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -106,19 +106,19 @@ pub async fn request_id(request: Request, next: Next) -> Response {
     response
 }
 
-fn with_body(response: Response, id: &str) -> Response {
+async fn with_body(response: Response, id: &str) -> Response {
     let status = response.status();
     let json = response
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let allow = response.headers().get(header::ALLOW).cloned();
     let error = match response.extensions().get::<ApiError>() {
         Some(error) => error.clone(),
         // A handler's own answer, such as the health of the server.
         None if json => return response,
-        None => foreign(status),
+        None => foreign(status, &text_of(response).await),
     };
-    let allow = response.headers().get(header::ALLOW).cloned();
     let body = ErrorBody {
         code: error.code.to_owned(),
         message: error.message,
@@ -132,14 +132,23 @@ fn with_body(response: Response, id: &str) -> Response {
     response
 }
 
-/// An error that did not come from our handlers: a body that is too large, a panic.
-fn foreign(status: StatusCode) -> ApiError {
+/// What a refusal by axum says: a query or a path that does not read.
+async fn text_of(response: Response) -> String {
+    const REFUSAL_BYTES_MAX: usize = 4096;
+    let bytes = axum::body::to_bytes(response.into_body(), REFUSAL_BYTES_MAX).await;
+    bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// An error that did not come from our handlers: a body that is too large, a query that does not
+/// read, a panic.
+fn foreign(status: StatusCode, text: &str) -> ApiError {
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(status, "too-large", "the body is larger than 1 MiB")
         }
         status if status.is_client_error() => {
-            let why = status.canonical_reason().unwrap_or("the request makes no sense");
+            let reason = status.canonical_reason().unwrap_or("the request makes no sense");
+            let why = if text.is_empty() { reason } else { text };
             ApiError::new(status, "bad-request", why.to_owned())
         }
         _ => ApiError::new(
