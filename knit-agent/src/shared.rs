@@ -35,6 +35,9 @@ pub struct Shared {
     pub inventory: watch::Sender<Option<Inventory>>,
     /// Written by `loops::reconcile`.
     pub engine: watch::Sender<EngineFacts>,
+    /// Why the newest assignment cannot be kept, and so not be worked on. Written by
+    /// `loops::assignments`.
+    pub unkept: watch::Sender<Option<String>>,
     /// Written by `loops::peers`.
     pub unheard: watch::Sender<BTreeSet<String>>,
     /// Counts how often a full report was asked for.
@@ -89,6 +92,7 @@ impl Shared {
             assignment: watch::Sender::new(assignment),
             inventory: watch::Sender::new(None),
             engine: watch::Sender::default(),
+            unkept: watch::Sender::default(),
             unheard: watch::Sender::default(),
             asked: watch::Sender::default(),
         }

@@ -1,7 +1,7 @@
 //! Takes assignments in: from the wire, or the newest stored one after each (re)connect.
 //!
 //! Invariant: an assignment is acted on only after its signature, cluster, node and generation
-//! were found good and it is on disk.
+//! were found good and it is on disk. A node whose disk does not take one says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ const BROADCAST_SPREAD: Duration = Duration::from_secs(5);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 /// A stored assignment is looked for this often even when nothing was missed.
 const LAST_EVERY: Duration = Duration::from_secs(30);
+/// The same while it could not be kept on disk.
+const LAST_EVERY_UNKEPT: Duration = Duration::from_secs(5);
 
 pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
     let node = shared.identity.node.clone();
@@ -64,6 +66,7 @@ async fn take_broadcasts(shared: &Shared, mut messages: Receiver<Message>) {
 async fn read_stored(shared: &Shared, bus: &dyn Bus) {
     let subject = subject::tasks(&shared.identity.node);
     let mut state = bus.state();
+    let mut unkept = shared.unkept.subscribe();
     loop {
         if state.wait_for(|state| *state == BusState::Connected).await.is_err() {
             return;
@@ -73,9 +76,13 @@ async fn read_stored(shared: &Shared, bus: &dyn Bus) {
                 if let Some(message) = stored {
                     take(shared, &message);
                 }
+                let is_unkept = unkept.borrow_and_update().is_some();
+                let pause = if is_unkept { LAST_EVERY_UNKEPT } else { LAST_EVERY };
                 tokio::select! {
                     changed = state.changed() => if changed.is_err() { return },
-                    () = sleep(jittered(LAST_EVERY)) => {}
+                    () = sleep(jittered(pause)) => {}
+                    // Now it is to be looked for more often, or less.
+                    Ok(()) = unkept.changed() => {}
                 }
             }
             Err(error) => {
@@ -106,13 +113,28 @@ fn take(shared: &Shared, message: &[u8]) {
         return;
     }
     if let Err(error) = last_assignment::store(&shared.config.state_dir, message) {
-        tracing::error!(cause = sentence(&error), "refused an assignment that cannot be kept");
-        return;
+        return unkept(shared, Some(sentence(&error)));
     }
+    unkept(shared, None);
     tracing::info!(
         generation = %assignment.generation,
         instances = assignment.desired.instances.len(),
         "new assignment"
     );
     shared.assignment.send_replace(Some(assignment));
+}
+
+/// Says why an assignment could not be kept, or that one could again.
+fn unkept(shared: &Shared, why: Option<String>) {
+    let why =
+        why.map(|why| format!("an assignment cannot be kept, so nothing changes here: {why}"));
+    shared.unkept.send_if_modified(|known| {
+        let changed = *known != why;
+        if changed {
+            let text = why.as_deref().unwrap_or("assignments can be kept again");
+            tracing::warn!("{text}");
+            *known = why;
+        }
+        changed
+    });
 }

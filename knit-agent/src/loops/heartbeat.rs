@@ -21,6 +21,7 @@ pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
     let mut state = bus.state();
     let mut engine = shared.engine.subscribe();
     let mut mesh = shared.mesh.subscribe();
+    let mut unkept = shared.unkept.subscribe();
     let mut unheard = shared.unheard.subscribe();
     let mut asked = shared.asked.subscribe();
     let mut said: Option<(NodeFacts, Instant)> = None;
@@ -48,6 +49,7 @@ pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
             Ok(()) = asked.changed() => said = None,
             Ok(()) = engine.changed() => {}
             Ok(()) = mesh.changed() => {}
+            Ok(()) = unkept.changed() => {}
             Ok(()) = unheard.changed() => {}
         }
     }
@@ -83,7 +85,7 @@ pub fn facts(shared: &Shared) -> NodeFacts {
         kernel: info.kernel,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         docker: Some(info.version).filter(|version| !version.is_empty()),
-        trouble: engine.trouble,
+        trouble: engine.trouble.or_else(|| shared.unkept.borrow().clone()),
         cpus: info.cpus,
         memory: info.memory,
         unheard: shared.unheard.borrow().clone(),

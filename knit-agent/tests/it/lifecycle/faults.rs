@@ -125,6 +125,33 @@ async fn a_docker_that_is_away_is_said_and_waited_for() {
 }
 
 #[tokio::test]
+async fn an_assignment_that_cannot_be_kept_is_the_nodes_trouble() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let one = web(1);
+    // In its way, also for root.
+    let file = world.dir.path().join("assignment.json");
+    std::fs::create_dir(&file).unwrap();
+    world.server.assign(&agent.shared.identity.node, 1, std::slice::from_ref(&one)).await;
+    let trouble = || {
+        world.server.seen(|seen| {
+            let facts = seen.beats.iter().rev().find_map(|(_, beat)| beat.facts.clone());
+            facts.and_then(|facts| facts.trouble)
+        })
+    };
+    until("the beat says so", || trouble().is_some()).await;
+    let text = trouble().unwrap();
+    assert!(text.starts_with("an assignment cannot be kept, so nothing changes here: "), "{text}");
+    assert!(text.contains(&file.display().to_string()), "{text}");
+    assert_eq!(world.calls(Call::Create), 0, "it is not worked on");
+
+    std::fs::remove_dir(&file).unwrap();
+    world.until_phase(&one, Phase::Running).await;
+    until("the trouble is over", || trouble().is_none()).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn a_container_that_ends_is_started_again_and_counted() {
     let world = World::new().await;
     let agent = world.agent();
