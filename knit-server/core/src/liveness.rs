@@ -8,6 +8,9 @@
 //!
 //! Invariant: only `Lost` gives a node's instances away. A cut path, a duplicate and a frozen
 //! fleet kill nothing.
+//!
+//! Invariant: silence counts only while this server can hear. While its own bus is down every
+//! state stays what it was when the bus went down; afterwards silence begins anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,7 +19,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::api::NodeState;
 use knit_rpc::id::NodeId;
 
-use crate::snapshot::{Node, Snapshot};
+use crate::snapshot::{Deafness, Node, Snapshot};
 
 /// How often a node beats.
 pub const BEAT: Duration = Duration::from_secs(2);
@@ -109,6 +112,23 @@ impl Lives {
 
 /// Judges every node at `now`.
 pub fn judge(snapshot: &Snapshot, now: Timestamp) -> Verdicts {
+    match snapshot.deafness {
+        Some(Deafness { from, until: None }) => deaf(judge_hearing(snapshot, now.min(from))),
+        Some(_) | None => judge_hearing(snapshot, now),
+    }
+}
+
+/// Says why the states do not change. A node in a trouble of its own goes on naming that.
+fn deaf(mut verdicts: Verdicts) -> Verdicts {
+    for verdict in verdicts.nodes.values_mut() {
+        if !matches!(verdict.state, NodeState::NotReady | NodeState::Duplicate) {
+            verdict.message = Some("the server's own NATS connection is down".to_owned());
+        }
+    }
+    verdicts
+}
+
+fn judge_hearing(snapshot: &Snapshot, now: Timestamp) -> Verdicts {
     let frozen = vanished_at_once(snapshot, now);
     let duplicates = duplicate_keys(snapshot, now);
     let nodes = snapshot
@@ -142,11 +162,11 @@ fn judge_one(
         );
     }
     let silence = silence(snapshot, node, now);
+    if stays_lost(snapshot, node) {
+        return Verdict::new(NodeState::Lost, "not heard since it was lost");
+    }
     if node.last_beat.is_some() && silence < STALE_AFTER {
         return judge_beating(node, duplicates);
-    }
-    if node.lost && node.last_beat.is_none() {
-        return Verdict::new(NodeState::Lost, "not heard since it was lost");
     }
     let seconds = silence.as_secs();
     if node.last_beat.is_none() && (!judging(snapshot, now) || silence < LOST_AFTER) {
@@ -212,9 +232,9 @@ fn heard_by_a_peer(snapshot: &Snapshot, node: &Node, now: Timestamp) -> Option<b
 
 /// The nodes that fell silent together, when they are enough to suspect the server's own network.
 fn vanished_at_once(snapshot: &Snapshot, now: Timestamp) -> BTreeSet<&NodeId> {
-    let last = |node: &Node| node.last_beat.unwrap_or(snapshot.started);
+    let last = |node: &Node| silent_from(snapshot, node);
     let known: Vec<&Node> =
-        snapshot.nodes.values().filter(|node| !(node.lost && node.last_beat.is_none())).collect();
+        snapshot.nodes.values().filter(|node| !stays_lost(snapshot, node)).collect();
     let silent: Vec<&Node> = known
         .iter()
         .copied()
@@ -257,7 +277,24 @@ fn beats(node: &Node, now: Timestamp) -> bool {
 }
 
 fn silence(snapshot: &Snapshot, node: &Node, now: Timestamp) -> Duration {
-    now.since(node.last_beat.unwrap_or(snapshot.started))
+    now.since(silent_from(snapshot, node))
+}
+
+/// When the node's silence began: with its last beat, or when this server could hear again.
+fn silent_from(snapshot: &Snapshot, node: &Node) -> Timestamp {
+    let last = node.last_beat.unwrap_or(snapshot.started);
+    hearing_since(snapshot).map_or(last, |since| since.max(last))
+}
+
+/// When this server's last deafness ended.
+fn hearing_since(snapshot: &Snapshot) -> Option<Timestamp> {
+    snapshot.deafness.and_then(|deafness| deafness.until)
+}
+
+/// Whether the node was lost before this server's life or its last deafness, and not heard since.
+fn stays_lost(snapshot: &Snapshot, node: &Node) -> bool {
+    let since = hearing_since(snapshot);
+    node.lost && node.last_beat.is_none_or(|beat| since.is_some_and(|since| beat < since))
 }
 
 fn judging(snapshot: &Snapshot, now: Timestamp) -> bool {

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub started: Timestamp,
     /// The first heartbeat of this server's life.
     pub first_beat: Option<Timestamp>,
+    /// The last time in which this server could hear nobody.
+    pub deafness: Option<Deafness>,
     pub nodes: BTreeMap<NodeId, Node>,
     pub deployments: BTreeMap<DeploymentId, Deployment>,
     pub specs: BTreeMap<SpecHash, InstanceSpec>,
@@ -40,11 +42,22 @@ impl Snapshot {
             epoch: 0,
             started,
             first_beat: None,
+            deafness: None,
             nodes: BTreeMap::new(),
             deployments: BTreeMap::new(),
             specs: BTreeMap::new(),
             instances: BTreeMap::new(),
             observed: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of whether this server's bus carries heartbeats at `now`.
+    pub fn note_bus(&mut self, connected: bool, now: Timestamp) {
+        let is_deaf = self.deafness.is_some_and(|deafness| deafness.until.is_none());
+        if connected && is_deaf {
+            self.deafness = self.deafness.map(|d| Deafness { until: Some(now), ..d });
+        } else if !connected && !is_deaf {
+            self.deafness = Some(Deafness { from: now, until: None });
         }
     }
 
@@ -66,6 +79,14 @@ impl Snapshot {
     pub fn phase_of(&self, instance: &Instance) -> Phase {
         self.observed_of(instance).map_or(Phase::Pending, |status| status.phase)
     }
+}
+
+/// A time in which this server's own bus was down, so that the nodes' silence says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deafness {
+    pub from: Timestamp,
+    /// None while it lasts.
+    pub until: Option<Timestamp>,
 }
 
 /// A host that runs an agent.

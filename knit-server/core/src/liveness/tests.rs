@@ -1,4 +1,5 @@
 use knit_rpc::api::NodeState;
+use proptest::prelude::*;
 
 use super::*;
 use crate::testing::*;
@@ -139,4 +140,77 @@ fn a_node_without_docker_is_not_ready_and_says_why() {
     let verdict = judge(&snapshot, NOW).nodes[&node_id(1)].clone();
     assert_eq!(verdict.state, NodeState::NotReady);
     assert_eq!(verdict.message.as_deref(), Some("Docker does not answer"));
+}
+
+#[test]
+fn nobody_is_lost_by_silence_while_the_server_cannot_hear() {
+    // Two nodes that last beat at 0; the bus is down from 3 s to 100 s.
+    for (seconds, expected, down) in [
+        (2, "ready", false),
+        (3, "ready", true),
+        (50, "ready", true),
+        (99, "ready", true),
+        (100, "ready", false),
+        (105, "ready", false),
+        (106, "stale", false),
+        (111, "stale", false),
+        (112, "lost", false),
+    ] {
+        let mut snapshot = cluster(2);
+        for tick in 0..=seconds {
+            snapshot.note_bus(!(3..100).contains(&tick), after(tick));
+        }
+        let verdicts = judge(&snapshot, after(seconds));
+        assert_eq!(states(&snapshot, after(seconds)), [expected; 2], "{seconds} s");
+        let message = verdicts.nodes[&node_id(1)].message.as_deref();
+        let told = message == Some("the server's own NATS connection is down");
+        assert_eq!(told, down, "{seconds} s: {message:?}");
+    }
+}
+
+#[test]
+fn what_a_node_was_before_the_server_went_deaf_it_stays() {
+    let mut snapshot = cluster(3);
+    let now = after(20);
+    node_mut(&mut snapshot, 1).facts.trouble = Some("Docker does not answer".to_owned());
+    node_mut(&mut snapshot, 1).last_beat = Some(now);
+    node_mut(&mut snapshot, 1).facts.unheard.insert("key2".to_owned());
+    node_mut(&mut snapshot, 2).lost = true;
+    let before = ["not-ready", "lost", "unreachable"];
+    assert_eq!(states(&snapshot, now), before);
+    snapshot.note_bus(false, now);
+    assert_eq!(states(&snapshot, after(600)), before);
+    let verdicts = judge(&snapshot, after(600));
+    let message = verdicts.nodes[&node_id(1)].message.as_deref();
+    assert_eq!(message, Some("Docker does not answer"), "its own trouble is said");
+
+    snapshot.note_bus(true, after(600));
+    assert_eq!(states(&snapshot, after(601))[1], "lost", "it was not heard since");
+    node_mut(&mut snapshot, 2).last_beat = Some(after(602));
+    node_mut(&mut snapshot, 2).lost = false;
+    assert_eq!(states(&snapshot, after(602))[1], "ready");
+}
+
+proptest! {
+    #[test]
+    fn no_silence_loses_a_node_while_deaf_and_right_after(
+        nodes in 1..6u8,
+        beats in proptest::collection::vec(0..6u64, 6),
+        down in 0..600u64,
+        heard_for in 0..STALE_AFTER.as_secs(),
+    ) {
+        let mut snapshot = cluster(nodes);
+        for (n, beat) in (1..=nodes).zip(beats) {
+            node_mut(&mut snapshot, n).last_beat = Some(after(beat));
+        }
+        let from = after(5);
+        snapshot.note_bus(true, NOW);
+        let before = states(&snapshot, from);
+        snapshot.note_bus(false, from);
+        let end = from.plus(Duration::from_secs(down));
+        prop_assert_eq!(&states(&snapshot, end), &before);
+        snapshot.note_bus(true, end);
+        let later = end.plus(Duration::from_secs(heard_for));
+        prop_assert_eq!(states(&snapshot, later), before);
+    }
 }
