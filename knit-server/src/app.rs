@@ -17,7 +17,7 @@ pub mod reports;
 pub mod views;
 pub mod world;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ipnet::Ipv4Net;
 use knit_link::bus::BusState;
@@ -63,6 +63,8 @@ pub struct App {
     pub nats_url: watch::Sender<Option<String>>,
     /// Whether the bus carries messages.
     pub bus_state: watch::Sender<BusState>,
+    /// Whether NATS answered when it was asked last: a connection outlives a server that hangs.
+    pub nats_answers: AtomicBool,
     pub wake_planner: Notify,
     pub wake_publisher: Notify,
     /// Asks every agent to report in.
@@ -87,6 +89,7 @@ impl App {
             container_subnet,
             nats_url: watch::Sender::new(None),
             bus_state: watch::Sender::new(BusState::Connecting),
+            nats_answers: AtomicBool::new(true),
             wake_planner: Notify::new(),
             wake_publisher: Notify::new(),
             wake_roll_call: Notify::new(),
@@ -98,6 +101,11 @@ impl App {
     /// The world, until the guard is dropped.
     pub async fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().await
+    }
+
+    /// Whether heartbeats can be heard now.
+    pub fn hears(&self) -> bool {
+        *self.bus_state.borrow() == BusState::Connected && self.nats_answers.load(Ordering::Relaxed)
     }
 
     /// Notes that the planner has looked at everything.

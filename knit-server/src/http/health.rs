@@ -50,7 +50,8 @@ pub async fn healthz(State(shared): State<Shared>) -> (StatusCode, Json<Health>)
         problems.push("the mesh address is awaited: is a sidecar running?".to_owned());
     } else {
         match &*app.bus_state.borrow() {
-            BusState::Connected => {}
+            BusState::Connected if app.hears() => {}
+            BusState::Connected => problems.push("NATS does not answer".to_owned()),
             BusState::Connecting => problems.push("NATS is being connected".to_owned()),
             BusState::Disconnected { reason } => {
                 problems.push(format!("NATS is not connected: {reason}"));

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use knit_link::bus::BusState;
 use knit_rpc::Timestamp;
 use knit_rpc::api::NodeState;
 use knit_rpc::event::EventKind;
@@ -39,8 +38,7 @@ pub async fn run(app: &App, stop: CancellationToken) {
 pub async fn step(app: &App) -> Result<(), AppError> {
     let now = clock::now();
     let mut world = app.world().await;
-    let hears = *app.bus_state.borrow() == BusState::Connected;
-    world.snapshot.note_bus(hears, now);
+    world.snapshot.note_bus(app.hears(), now);
     judge(app, &mut world, now).await?;
     let plan = plan_with(&world.snapshot, &world.verdicts, world.dirty(), now);
     if !plan.is_empty() {

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use knit_link::bus::{Bus as _, BusState, NatsBus, NatsOptions};
+use knit_link::bus::{Bus as _, BusError, BusState, NatsBus, NatsOptions};
 use knit_rpc::subject;
 use knit_runtime::clock;
 use tokio::sync::watch;
@@ -20,6 +21,12 @@ use crate::nats_server::{Addresses, NatsServer, Place, jwt};
 /// How often the server's own token is renewed.
 const RENEW_AFTER: Duration = Duration::from_hours(6);
 const RETRY: Duration = Duration::from_secs(1);
+/// How often NATS is asked whether it answers, and how long it may take: a NATS that hangs has to
+/// be noticed before the nodes that it carries look stale.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Nobody listens here, and NATS says so at once.
+const PROBE: &str = "knit.server.probe";
 
 /// NATS and what hangs on it.
 pub(super) struct Bus {
@@ -138,6 +145,8 @@ impl Bus {
         self.tasks.spawn(renew(app, token, stop));
         let (app, bus, stop) = (Arc::clone(&self.app), nats.clone(), self.stop.clone());
         self.tasks.spawn(greet(app, bus, stop));
+        let (app, bus, stop) = (Arc::clone(&self.app), nats.clone(), self.stop.clone());
+        self.tasks.spawn(probe(app, bus, stop));
         self.spawn_loops(&nats).await?;
         Ok(nats)
     }
@@ -183,6 +192,24 @@ async fn greet(app: Arc<App>, bus: NatsBus, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             changed = state.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Asks NATS again and again whether it answers.
+async fn probe(app: Arc<App>, bus: NatsBus, stop: CancellationToken) {
+    loop {
+        let answer = tokio::select! {
+            () = stop.cancelled() => return,
+            answer = bus.request(PROBE, Vec::new(), PROBE_TIMEOUT) => answer,
+        };
+        let answers = matches!(answer, Ok(_) | Err(BusError::NoResponders { .. }));
+        if app.nats_answers.swap(answers, Ordering::Relaxed) && !answers {
+            tracing::warn!("NATS does not answer: no node is judged by its silence until it does");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PROBE_EVERY) => {}
         }
     }
 }

@@ -66,6 +66,47 @@ async fn nats_comes_back_after_a_kill_with_all_it_kept() {
 }
 
 #[tokio::test]
+async fn a_nats_that_hangs_loses_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::start(dir.path()).await;
+    let mut agents = Vec::new();
+    for n in 1..=2 {
+        let disk = Disk::new(n);
+        let (bus, _) = program.bus(&disk).await;
+        connected(&bus).await;
+        agents.push(Agent::resume(&disk, Arc::new(bus), false));
+    }
+    let api = &program.api;
+    let states = || async {
+        let nodes = api.nodes().await.ok()?;
+        Some(nodes.into_iter().map(|node| (node.state, node.message)).collect::<Vec<_>>())
+    };
+    let ready = |states: &[(NodeState, Option<String>)]| {
+        states.len() == 2 && states.iter().all(|(state, _)| *state == NodeState::Ready)
+    };
+    eventually("both are ready", || async { states().await.filter(|all| ready(all)) }).await;
+    let pid = program.nats_pid().unwrap();
+    kill(pid, Signal::SIGSTOP).unwrap();
+    // Longer than silence needs to make a node lost.
+    let until = tokio::time::Instant::now() + Duration::from_secs(15);
+    let mut told = false;
+    while tokio::time::Instant::now() < until {
+        let now = states().await.expect("an answer");
+        // Stale gives nothing away, and a busy machine may notice late.
+        let kept = |state| matches!(state, NodeState::Ready | NodeState::Stale);
+        assert!(now.len() == 2 && now.iter().all(|(state, _)| kept(*state)), "{now:?}");
+        told |= now.iter().all(|(_, message)| {
+            message.as_deref() == Some("the server's own NATS connection is down")
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert!(told, "the reason was never said");
+    eventually("both are ready again", || async { states().await.filter(|all| ready(all)) }).await;
+    program.until_healthy().await;
+}
+
+#[tokio::test]
 async fn a_node_can_neither_speak_nor_hear_for_another() {
     let dir = tempfile::tempdir().unwrap();
     let program = Program::start(dir.path()).await;
