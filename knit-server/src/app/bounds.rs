@@ -46,8 +46,7 @@ pub(super) fn problems(request: &RegisterRequest) -> Vec<FieldProblem> {
     must(
         "mesh_ip",
         is_mesh_address(request.mesh_ip),
-        "must be a host's private address: in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or \
-         100.64.0.0/10",
+        "must be an address that one host can have: no loopback, link-local, multicast or reserved one",
     );
     must("host_networks", request.host_networks.len() <= HOST_NETWORKS_MAX, "must be at most 1024");
     found
@@ -129,11 +128,15 @@ fn is_wg_key(key: &str) -> bool {
     key.len() == 44 && STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 32)
 }
 
-/// An address that one host of a mesh can have. Meshes live in private networks; an address of
-/// the internet here would send everybody's traffic there.
+/// Whether one host can have this address on its mesh interface. A mesh's subnet may be any.
 fn is_mesh_address(ip: Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
-    ip.is_private() || (a == 100 && (64..128).contains(&b))
+    !(ip.is_loopback()
+        || ip.is_multicast()
+        || ip.is_unspecified()
+        || ip.is_broadcast()
+        || ip.is_link_local()
+        || ip.octets()[0] >= 240
+        || ip.octets()[0] == 0)
 }
 
 #[cfg(test)]
@@ -211,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mesh_address_is_a_private_hosts() {
+    fn a_mesh_address_is_one_hosts() {
         for (ip, fits) in [
             ([10, 45, 0, 1], true),
             ([172, 16, 3, 1], true),
             ([192, 168, 7, 1], true),
             ([100, 64, 0, 9], true),
-            ([8, 8, 8, 8], false),
+            ([203, 0, 113, 8], true),
             ([127, 0, 0, 1], false),
             ([0, 0, 0, 0], false),
             ([224, 0, 0, 1], false),
@@ -242,7 +245,7 @@ mod tests {
         let said = NodeFacts {
             name: "a\u{7}b".to_owned(),
             wg_pubkey: "x".to_owned(),
-            mesh_ip: Some([8, 8, 8, 8].into()),
+            mesh_ip: Some([127, 0, 0, 1].into()),
             labels,
             docker: Some("20.10\u{1b}[2J".to_owned()),
             trouble: Some("t".repeat(100_000)),

@@ -17,6 +17,8 @@ use crate::commands::show::{instance_name, phase_colour};
 const POLL: Duration = Duration::from_millis(150);
 /// How long a slot must be without a place before we give up: nodes may be just joining.
 const UNPLACED_PATIENCE: Duration = Duration::from_secs(5);
+/// Nodes whose reasons are told, at most; `-o json` of `knit status` has them all.
+const REASONS_SHOWN_MAX: usize = 20;
 /// Restarts after which a container is taken to end for good: some need a second try.
 const RESTARTS_PATIENCE: u32 = 3;
 
@@ -192,15 +194,13 @@ fn failures(view: &DeploymentView) -> Vec<String> {
         .collect()
 }
 
-/// The reasons per node, or their sum when there are none.
+/// The sum of the reasons in one line, then one line per node where that says more.
 fn places_missing(view: &DeploymentView) -> Vec<String> {
-    let sentence = |unplaced: &knit_rpc::api::Unplaced| {
-        let why = if unplaced.reasons.is_empty() {
-            unplaced.summary.clone()
-        } else {
-            unplaced.reasons.join("; ")
-        };
-        format!("{}.{} has no node: {why}", view.name, unplaced.slot)
+    let sentences = |unplaced: &knit_rpc::api::Unplaced| {
+        let sum = format!("{}.{} has no node: {}", view.name, unplaced.slot, unplaced.summary);
+        let each = unplaced.reasons.iter().filter(|_| unplaced.reasons.len() > 1);
+        let each = each.take(REASONS_SHOWN_MAX).map(|reason| format!("  {reason}"));
+        std::iter::once(sum).chain(each).collect::<Vec<_>>()
     };
-    view.unplaced.iter().map(sentence).collect()
+    view.unplaced.iter().flat_map(sentences).collect()
 }
