@@ -196,14 +196,27 @@ async fn greet(app: Arc<App>, bus: NatsBus, stop: CancellationToken) {
     }
 }
 
-/// Asks NATS again and again whether it answers.
+/// Asks NATS again and again whether it answers, while there is a connection.
 async fn probe(app: Arc<App>, bus: NatsBus, stop: CancellationToken) {
+    let mut state = bus.state();
     loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            connected = state.wait_for(|state| *state == BusState::Connected) => {
+                if connected.is_err() {
+                    return;
+                }
+            }
+        }
         let answer = tokio::select! {
             () = stop.cancelled() => return,
             answer = bus.request(PROBE, Vec::new(), PROBE_TIMEOUT) => answer,
         };
-        let answers = matches!(answer, Ok(_) | Err(BusError::NoResponders { .. }));
+        let answers = match answer {
+            // A connection that was lost meanwhile speaks for itself.
+            Ok(_) | Err(BusError::NoResponders { .. } | BusError::NotConnected { .. }) => true,
+            Err(_) => false,
+        };
         if app.nats_answers.swap(answers, Ordering::Relaxed) && !answers {
             tracing::warn!("NATS does not answer: no node is judged by its silence until it does");
         }
