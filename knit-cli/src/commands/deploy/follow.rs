@@ -56,7 +56,11 @@ impl Outcome {
                 colour_stderr(Colour::Green, &format!("{name} runs: {replicas} of {replicas}"))
             }
             Self::Impossible(reasons) => {
-                let text = format!("{name} cannot run: {}", printable(&reasons.join("; ")));
+                let lines: Vec<String> = reasons.iter().map(|reason| printable(reason)).collect();
+                let text = match lines.as_slice() {
+                    [only] => format!("{name} cannot run: {only}"),
+                    lines => format!("{name} cannot run:\n  {}", lines.join("\n  ")),
+                };
                 colour_stderr(Colour::Red, &text)
             }
             Self::TimedOut(timeout) => format!(
