@@ -8,4 +8,5 @@ mod docker;
 mod firewall;
 mod lifecycle;
 mod mesh;
+mod registry;
 mod support;

@@ -1,0 +1,75 @@
+//! Pulling from a real registry.
+
+use std::process::{Child, Command, Stdio};
+
+use knit_agent::engine::Engine as _;
+use knit_agent_core::container;
+use serde_json::json;
+
+use crate::support::agent::instance;
+use crate::support::dockerd::{Dockerd, IMAGE};
+use crate::support::namespace::{in_namespace, run};
+use crate::support::{TempDir, until};
+
+/// In the test's own namespace nobody else has the port; Docker trusts a registry on loopback.
+const REGISTRY: &str = "127.0.0.1:5000";
+
+struct Registry {
+    process: Child,
+    _dir: TempDir,
+}
+
+impl Registry {
+    async fn start() -> Self {
+        let dir = TempDir::new();
+        let config = dir.path().join("config.json");
+        // YAML reads JSON.
+        let text = json!({
+            "version": 0.1,
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": dir.path().join("images")}},
+            "http": {"addr": REGISTRY},
+        });
+        std::fs::write(&config, text.to_string()).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("this test needs Debian's package docker-registry");
+        let registry = Self { process, _dir: dir };
+        until("the registry listens", || std::net::TcpStream::connect(REGISTRY).is_ok()).await;
+        registry
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn an_image_that_is_missing_is_pulled_from_its_registry() {
+    in_namespace(|| async {
+        let (dockerd, _registry) = (Dockerd::start().await, Registry::start().await);
+        let engine = dockerd.engine();
+        let docker = |words: &str| run(&format!("docker -H unix://{} {words}", dockerd.socket()));
+        let (_, spec) = instance("web", 1, json!({"image": "team/web:1", "registry": REGISTRY}));
+        let image = container::image(&spec);
+        assert_eq!(image, format!("{REGISTRY}/team/web:1"));
+
+        docker(&format!("tag {IMAGE} {image}"));
+        docker(&format!("push {image}"));
+        docker(&format!("rmi {image} {IMAGE}"));
+        assert!(!engine.has_image(&image).await.unwrap(), "it is gone from here");
+        engine.pull(&image).await.unwrap();
+        assert!(engine.has_image(&image).await.unwrap());
+
+        let error = engine.pull(&format!("{REGISTRY}/team/web:2")).await.unwrap_err();
+        assert!(error.is_permanent(), "{error}");
+        assert!(error.to_string().contains("manifest"), "Docker's own words: {error}");
+    });
+}
