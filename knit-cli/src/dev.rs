@@ -179,7 +179,14 @@ async fn up(args: DevArgs, layout: Layout, log_level: Option<String>) -> anyhow:
     let progress = Progress::new();
     programs::check_system(args.nodes.is_some())?;
     let _lock = prepare(&layout, &progress).await?;
-    let plan = plan(&args, layout, log_level).await?;
+    let plan = match plan(&args, layout.clone(), log_level).await {
+        Ok(plan) => plan,
+        Err(error) => {
+            cleanup::sweep(&layout).await?;
+            cleanup::remove_run_dir(&layout)?;
+            return Err(error);
+        }
+    };
     write_secret(&plan.layout)?;
     let cluster = Cluster::new(plan, progress);
     cluster.save();

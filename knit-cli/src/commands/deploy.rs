@@ -12,6 +12,7 @@ use knit_link::http::HttpError;
 use knit_rpc::api::ErrorBody;
 use knit_rpc::spec::{self, Format, MANIFEST_BYTES_MAX};
 use knit_runtime::terminal::{eprintln, printable};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::DeployArgs;
 use crate::server;
@@ -26,7 +27,16 @@ pub(super) async fn run(args: DeployArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let client = server::find(&args.server).await?;
-    let accepted = match client.deploy(text, format).await {
+    // From here on Ctrl-C is ours: nobody is to be left in doubt about what the server does.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let sent = tokio::select! {
+        sent = client.deploy(text, format) => sent,
+        _ = interrupt.recv() => {
+            eprintln("interrupted while the manifest was sent: `knit status` shows whether it was taken");
+            return Ok(Outcome::Interrupted.exit_code());
+        }
+    };
+    let accepted = match sent {
         Ok(accepted) => accepted,
         Err(HttpError::Refused { body, .. }) if !body.fields.is_empty() => {
             report(&args.file, &fields(&body));
@@ -44,7 +54,7 @@ pub(super) async fn run(args: DeployArgs) -> anyhow::Result<ExitCode> {
     let followed = Followed::new(client, accepted);
     let outcome = tokio::select! {
         outcome = followed.wait(timeout) => outcome?,
-        _ = tokio::signal::ctrl_c() => Outcome::Interrupted,
+        _ = interrupt.recv() => Outcome::Interrupted,
     };
     eprintln(&outcome.describe(&name));
     Ok(outcome.exit_code())
