@@ -19,6 +19,7 @@ const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 
 #[test]
 fn the_kernel_engine_loses_no_ping_over_kill_9_and_sigterm() {
+    let _core = crate::support::CORE.blocking_lock();
     let scratch = Scratch::new();
     let kernel = Kernel::find();
     let initramfs = initramfs(&scratch, &kernel);

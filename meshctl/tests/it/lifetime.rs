@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Lan, addr, eventually};
+use crate::support::{CORE, Lan, addr, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_live_through_kill_9_and_the_tunnel_is_back_within_a_second() {
+    let _core = CORE.lock().await;
     let lan = Lan::new(2);
     let (one, two) = (lan.join(1, &[]), lan.join(2, &[]));
     let (ip, other) = (one.mesh_ip().await, two.mesh_ip().await);

@@ -6,6 +6,7 @@ use crate::support::{Lan, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_fresh_hosts_mesh_within_two_seconds() {
+    let _core = crate::support::CORE.lock().await;
     let lan = Lan::new(2);
     let start = Instant::now();
     let (one, two) = (lan.join(1, &[]), lan.join(2, &[]));
