@@ -59,9 +59,9 @@ pub fn print(text: &str) -> io::Result<()> {
     quiet_on_closed_pipe(io::stdout().lock().write_all(text.as_bytes()))
 }
 
-/// Prints names on stdout, one a line.
+/// Prints names on stdout, one a line; a line feed in a stranger's name makes no second line.
 pub fn print_names<N: std::fmt::Display>(names: impl IntoIterator<Item = N>) -> io::Result<()> {
-    let lines = names.into_iter().map(|name| format!("{name}\n"));
+    let lines = names.into_iter().map(|name| format!("{}\n", printable(&name.to_string())));
     print(&lines.collect::<Vec<_>>().concat())
 }
 
@@ -80,6 +80,22 @@ pub fn print_json(value: &impl Serialize) -> io::Result<()> {
 /// Prints `value` as YAML on stdout.
 pub fn print_yaml(value: &impl Serialize) -> io::Result<()> {
     print(&serde_yaml_ng::to_string(value).map_err(io::Error::other)?)
+}
+
+/// Prints rows in the notation that was asked for: the whole values as JSON or YAML, their names,
+/// or the columns that `table` makes of them (`true`: the wide ones too).
+pub fn print_rows<T: Serialize>(
+    output: Output,
+    rows: &[T],
+    name: impl Fn(&T) -> String,
+    table: impl Fn(&[T], bool) -> table::Table,
+) -> io::Result<()> {
+    match output {
+        Output::Json => print_json(&rows),
+        Output::Yaml => print_yaml(&rows),
+        Output::Name => print_names(rows.iter().map(name)),
+        Output::Table | Output::Wide => print(&table(rows, output == Output::Wide).to_string()),
+    }
 }
 
 /// `text` with control characters made visible, so that a stranger's string cannot move the cursor.

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use knit_runtime::terminal;
+
 use super::show;
 use crate::cli::{ListArgs, What};
 use crate::server;
@@ -11,15 +13,25 @@ pub(super) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
     let output = args.show.output;
     match args.what {
         What::Nodes => {
-            show::rows(output, &client.nodes().await?, |node| node.name.clone(), show::nodes)?;
+            terminal::print_rows(
+                output,
+                &client.nodes().await?,
+                |node| node.name.clone(),
+                show::nodes,
+            )?;
         }
         What::Deployments => {
             let deployments = client.deployments().await?;
-            show::rows(output, &deployments, |view| view.name.to_string(), show::deployments)?;
+            terminal::print_rows(
+                output,
+                &deployments,
+                |view| view.name.to_string(),
+                show::deployments,
+            )?;
         }
         What::Instances => {
             let instances = client.instances().await?;
-            show::rows(output, &instances, show::instance_name, show::instances)?;
+            terminal::print_rows(output, &instances, show::instance_name, show::instances)?;
         }
     }
     Ok(ExitCode::SUCCESS)

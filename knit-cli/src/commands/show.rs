@@ -5,27 +5,8 @@ use std::time::Duration;
 use knit_rpc::Timestamp;
 use knit_rpc::api::{DeploymentState, DeploymentView, InstanceView, NodeState, NodeView};
 use knit_rpc::message::Phase;
+use knit_runtime::terminal::Colour;
 use knit_runtime::terminal::table::{Cell, Table};
-use knit_runtime::terminal::{self, Colour, Output};
-use serde::Serialize;
-
-/// Prints rows in the way that was asked for.
-pub(super) fn rows<T: Serialize>(
-    output: Output,
-    values: &[T],
-    name: impl Fn(&T) -> String,
-    table: impl Fn(&[T], bool) -> Table,
-) -> anyhow::Result<()> {
-    match output {
-        Output::Json => terminal::print_json(&values)?,
-        Output::Yaml => terminal::print_yaml(&values)?,
-        Output::Name => terminal::print_names(values.iter().map(name))?,
-        Output::Table | Output::Wide => {
-            terminal::print(&table(values, output == Output::Wide).to_string())?;
-        }
-    }
-    Ok(())
-}
 
 pub(super) fn deployments(deployments: &[DeploymentView], wide: bool) -> Table {
     let mut table = Table::new(wide)

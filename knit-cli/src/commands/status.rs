@@ -25,7 +25,12 @@ pub(super) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
             terminal::print(&report(&deployments, output == Output::Wide))?;
         }
         Output::Json | Output::Yaml | Output::Name if name.is_none() => {
-            show::rows(output, &deployments, |view| view.name.to_string(), show::deployments)?;
+            terminal::print_rows(
+                output,
+                &deployments,
+                |view| view.name.to_string(),
+                show::deployments,
+            )?;
         }
         // One that was asked for by name is a value, not a list.
         Output::Json => terminal::print_json(&deployments.first())?,

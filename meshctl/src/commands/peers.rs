@@ -18,18 +18,7 @@ pub(super) async fn run(args: PeersArgs) -> Result<()> {
 
 async fn list(args: &ShowArgs) -> Result<()> {
     let peers = super::client(&args.socket).peers().await?;
-    match args.output {
-        Output::Json => terminal::print_json(&peers)?,
-        Output::Yaml => terminal::print_yaml(&peers)?,
-        Output::Name => {
-            let line = |peer: &PeerInfo| format!("{}\n", printable(&peer.pubkey));
-            terminal::print(&peers.iter().map(line).collect::<String>())?;
-        }
-        Output::Table | Output::Wide => {
-            terminal::print(&table(&peers, args.output == Output::Wide).to_string())?;
-        }
-    }
-    Ok(())
+    Ok(terminal::print_rows(args.output, &peers, |peer| peer.pubkey.clone(), table)?)
 }
 
 async fn count(args: &ShowArgs) -> Result<()> {

@@ -3,23 +3,12 @@
 use anyhow::Result;
 use jiff::Timestamp;
 use knit_runtime::terminal::table::{Cell, Table};
-use knit_runtime::terminal::{self, Colour, Output, printable};
+use knit_runtime::terminal::{self, Colour, Output};
 
 use super::rows::Row;
 
 pub(super) fn print(rows: &[Row], output: Output) -> Result<()> {
-    match output {
-        Output::Json => terminal::print_json(&rows)?,
-        Output::Yaml => terminal::print_yaml(&rows)?,
-        Output::Name => {
-            let line = |row: &Row| format!("{}\n", printable(&row.name));
-            terminal::print(&rows.iter().map(line).collect::<String>())?;
-        }
-        Output::Table | Output::Wide => {
-            terminal::print(&table(rows, output == Output::Wide).to_string())?;
-        }
-    }
-    Ok(())
+    Ok(terminal::print_rows(output, rows, |row| row.name.clone(), table)?)
 }
 
 fn table(rows: &[Row], wide: bool) -> Table {
