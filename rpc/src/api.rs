@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use crate::Timestamp;
 use crate::id::{ClusterId, DeploymentName, InstanceId, NodeId, ProjectName};
-use crate::message::{Generation, Phase};
-use crate::spec::{DeploymentSpec, PortSpec};
+use crate::message::{Generation, NetworkSpec, Phase, PullProgress, Usage};
+use crate::spec::{DeploymentSpec, PortSpec, VolumeName};
 
 /// Port of the REST API.
 pub const API_PORT: u16 = 7400;
@@ -131,6 +131,267 @@ pub struct DeploymentView {
     pub instances: Vec<InstanceView>,
     /// Slots without a place, each with the reasons.
     pub unplaced: Vec<Unplaced>,
+    /// The newest revision that proved itself; none before the first.
+    pub stable_revision: Option<u64>,
+    /// The newest rollout, under way or ended.
+    pub rollout: Option<RolloutView>,
+}
+
+/// A rollout as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RolloutView {
+    /// Where it leads.
+    pub revision: u64,
+    /// The stable revision that it started from.
+    pub from: Option<u64>,
+    pub cause: Cause,
+    pub state: RolloutState,
+    /// Why it paused, failed or was rolled back; what it waits for while it runs.
+    pub message: Option<String>,
+    /// The last lines of the instance that failed.
+    pub log: Vec<String>,
+    /// Slots that were let change so far, and how many of them are healthy at its revision.
+    pub admitted: u32,
+    pub healthy: u32,
+    /// Slots in all.
+    pub slots: u32,
+    /// What differs from what the manifest may lead one to expect: for example that a volume
+    /// forces stop-first.
+    pub notes: Vec<String>,
+    #[schema(value_type = u64)]
+    pub started_at: Timestamp,
+    #[schema(value_type = Option<u64>)]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Where a rollout stands; the last four are its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RolloutState {
+    Running,
+    /// Waits for `knit rollout resume`, `promote` or `abort`.
+    Paused,
+    Succeeded,
+    /// Given up; a later revision brought the stable one back.
+    RolledBack,
+    /// Given up, and there was nothing to go back to.
+    Failed,
+    /// A later revision took its place before it ended.
+    Superseded,
+}
+
+impl RolloutState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Succeeded => "succeeded",
+            Self::RolledBack => "rolled-back",
+            Self::Failed => "failed",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    pub fn is_end(self) -> bool {
+        !matches!(self, Self::Running | Self::Paused)
+    }
+}
+
+/// Why there is a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum Cause {
+    Deploy,
+    Scale,
+    Restart,
+    /// `to` is the revision whose spec it repeats; `of` the one that was given up.
+    Rollback {
+        to: u64,
+        of: u64,
+        automatic: bool,
+    },
+}
+
+/// One revision, as `GET /deployments/{name}/history` lists them, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RevisionView {
+    pub revision: u64,
+    pub cause: Cause,
+    pub state: RolloutState,
+    pub message: Option<String>,
+    pub log: Vec<String>,
+    pub image: String,
+    pub replicas: u32,
+    /// Whether it is the one that a rollback leads to.
+    pub stable: bool,
+    /// Keys that differ from the revision before.
+    pub changed: Vec<String>,
+    pub spec: DeploymentSpec,
+    #[schema(value_type = u64)]
+    pub created_at: Timestamp,
+    #[schema(value_type = Option<u64>)]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// `POST /deployments/{name}/rollback`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RollbackRequest {
+    /// The last stable revision before the present one when absent.
+    #[serde(default)]
+    pub to: Option<u64>,
+}
+
+/// `POST /deployments/{name}/scale`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScaleRequest {
+    pub replicas: u32,
+}
+
+/// Answer to `POST /deployments?plan_only=true`: what would happen, and nothing did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanView {
+    #[schema(value_type = String)]
+    pub project: ProjectName,
+    #[schema(value_type = String)]
+    pub name: DeploymentName,
+    /// The revision that it would become.
+    pub revision: u64,
+    /// Keys that differ from the present revision.
+    pub changed: Vec<String>,
+    /// Those of them that need new containers.
+    pub recreates: Vec<String>,
+    /// Where each slot's instance would be: `create`, `replace`, `keep` or `remove`.
+    pub slots: Vec<SlotPlan>,
+    pub unplaced: Vec<Unplaced>,
+    /// What one should know, for example that a volume forces stop-first, or a public port.
+    pub notes: Vec<String>,
+}
+
+/// What would become of one slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SlotPlan {
+    pub slot: u32,
+    pub action: SlotAction,
+    /// The node that runs it now.
+    pub from: Option<String>,
+    /// The node that would run it.
+    pub to: Option<String>,
+    /// Why there.
+    pub because: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SlotAction {
+    Create,
+    Replace,
+    Keep,
+    Remove,
+}
+
+/// Answer to `GET /deployments/{name}/why`: why each instance is where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WhyView {
+    pub slots: Vec<WhySlot>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WhySlot {
+    pub slot: u32,
+    /// None while it has no place.
+    pub node: Option<String>,
+    /// Sentences: why this node, or what it waits for.
+    pub because: Vec<String>,
+    /// Every other node with all that speaks against it.
+    pub others: Vec<WhyNot>,
+}
+
+/// Answer to `GET /deployments/{name}/why-not?node=`: all that keeps a node from running it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WhyNot {
+    pub node: String,
+    /// Everything that fails, with numbers. Empty: it could run there, and another was better.
+    pub reasons: Vec<String>,
+    /// What would have to change at least, or why another node was better.
+    pub nearest: Option<String>,
+}
+
+/// A volume as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeView {
+    #[schema(value_type = String)]
+    pub volume: VolumeName,
+    pub state: VolumeState,
+    pub node_name: String,
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// Slots that use it, such as `db.0`.
+    pub used_by: Vec<String>,
+    #[schema(value_type = u64)]
+    pub created_at: Timestamp,
+    pub docker_name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeState {
+    /// Its node has it.
+    Present,
+    /// Decided, not made yet.
+    Awaited,
+    /// Its node is lost, and its data with it until the node returns.
+    Lost,
+    /// Being removed.
+    Removing,
+}
+
+/// A network as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkView {
+    #[serde(flatten)]
+    pub network: NetworkSpec,
+    /// Deployments that name it.
+    pub used_by: Vec<String>,
+    /// Nodes that have it because an instance there needs it.
+    pub nodes: Vec<String>,
+    #[schema(value_type = u64)]
+    pub created_at: Timestamp,
+}
+
+/// `PATCH /nodes/{node}`: what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodePatch {
+    /// Set, or taken away with null; they go before what the agent says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Option<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability: Option<Availability>,
+}
+
+/// What a node is there for; Docker Swarm's words but for `cordoned`, which is Kubernetes'.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    #[default]
+    Active,
+    /// Keeps what it runs and gets nothing new.
+    Cordoned,
+    /// Gets nothing new, and what it runs moves away.
+    Draining,
+}
+
+impl Availability {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::Cordoned, Self::Draining].into_iter().find(|one| one.as_str() == text)
+    }
 }
 
 /// Where a deployment stands, one word for every place that shows it.
@@ -143,8 +404,14 @@ pub enum DeploymentState {
     Deploying,
     /// A slot has no node to run on.
     Unplaced,
+    /// A slot is not healthy, and no rollout is under way.
+    Degraded,
+    /// A rollout waits for somebody to say how to go on.
+    Paused,
     /// An instance of the newest revision cannot run.
     Failed,
+    /// `knit stop`: nothing of it should run.
+    Stopped,
     /// Removed, its containers not all gone yet.
     Removing,
 }
@@ -155,7 +422,10 @@ impl DeploymentState {
             Self::Running => "running",
             Self::Deploying => "deploying",
             Self::Unplaced => "unplaced",
+            Self::Degraded => "degraded",
+            Self::Paused => "paused",
             Self::Failed => "failed",
+            Self::Stopped => "stopped",
             Self::Removing => "removing",
         }
     }
@@ -198,6 +468,11 @@ pub struct InstanceView {
     pub started_at: Option<Timestamp>,
     pub exit_code: Option<i64>,
     pub restarts: u32,
+    pub pull: Option<PullProgress>,
+    /// The last lines that it wrote before it ended or was given up.
+    pub log: Vec<String>,
+    /// Why it is on this node.
+    pub because: Option<String>,
 }
 
 /// A host as the API shows it: mesh peers and agents in one list.
@@ -233,6 +508,31 @@ pub struct NodeView {
     pub cpus: u32,
     /// Bytes.
     pub memory: u64,
+    /// Bytes of the file system that Docker stores on.
+    pub disk: u64,
+    pub usage: Usage,
+    /// What its instances have reserved.
+    pub reserved: Reserved,
+    pub availability: Availability,
+    /// Instances that a drain still waits for, each with what keeps it.
+    #[serde(default)]
+    pub draining: Vec<String>,
+    /// The kernel's boot id, and when it was last seen to change.
+    pub boot: String,
+    #[schema(value_type = Option<u64>)]
+    pub rebooted_at: Option<Timestamp>,
+}
+
+/// The sum of what instances reserve on a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Reserved {
+    /// Thousandths of a CPU.
+    pub cpu_millis: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes.
+    pub disk: u64,
 }
 
 /// Where a node stands.

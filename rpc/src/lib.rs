@@ -13,6 +13,7 @@
 //! server of version N works with agents of version N−1.
 
 pub mod api;
+pub mod constraint;
 pub mod event;
 pub mod id;
 pub mod jsonrpc;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -11,7 +12,7 @@ use crate::Timestamp;
 use crate::id::{
     ClusterId, DeploymentId, DeploymentName, InstanceId, NodeId, ProjectName, SpecHash,
 };
-use crate::spec::{InstanceSpec, PortSpec};
+use crate::spec::{InstanceSpec, PortSpec, RunPolicy, VolumeName};
 
 /// Order among the assignments of a node; it only rises. The epoch rises when a server starts on
 /// an empty or older database, so that what it decides is newer than what agents hold.
@@ -57,6 +58,10 @@ pub struct Heartbeat {
     /// What changed about the node: all of it on connect and when asked, else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<NodeFacts>,
+    /// What became of the peers that the server asked about (`ReportIn::probe`): whether they
+    /// answered over the mesh.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probed: BTreeMap<NodeId, bool>,
 }
 
 /// What a node says about itself.
@@ -79,8 +84,31 @@ pub struct NodeFacts {
     pub cpus: u32,
     /// Bytes.
     pub memory: u64,
+    /// Bytes of the file system that Docker stores on.
+    pub disk: u64,
+    pub usage: Usage,
+    /// Images that are here, by the names that instances use; those used last, at most
+    /// [`IMAGES_TOLD_MAX`].
+    pub images: BTreeSet<String>,
+    /// Knit's volumes that are here.
+    pub volumes: BTreeSet<VolumeName>,
     /// Mesh public keys of the peers that this node does not hear.
     pub unheard: BTreeSet<String>,
+}
+
+/// Images that a node tells of, at most.
+pub const IMAGES_TOLD_MAX: usize = 200;
+
+/// What of a node is in use, in steps that are coarse enough not to change with every beat.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Usage {
+    /// Percent of all CPUs, in steps of 10.
+    pub cpu_percent: u32,
+    /// Bytes, in steps of a sixteenth of the node's memory.
+    pub memory: u64,
+    /// Bytes, in steps of a sixty-fourth of the file system.
+    pub disk: u64,
 }
 
 /// `knit.tasks.{node}`: all that a node should run. Travels signed by the server.
@@ -92,6 +120,57 @@ pub struct NodeAssignment {
     /// Each spec once; instances refer to it.
     pub specs: BTreeMap<SpecHash, InstanceSpec>,
     pub instances: Vec<AssignedInstance>,
+    /// Each policy once; instances refer to it by its hash.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<SpecHash, RunPolicy>,
+    /// Knit's networks that these instances join.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkSpec>,
+    /// Volumes to be removed from the node with their data: somebody asked for it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub remove_volumes: BTreeSet<VolumeName>,
+    /// Images that a rollback may need: not to be collected.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub keep_images: BTreeSet<String>,
+}
+
+/// A network that Knit makes on each node that needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkSpec {
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub project: ProjectName,
+    /// Within the project: a DNS label.
+    pub name: String,
+    #[serde(default)]
+    pub driver: NetworkDriver,
+    /// Docker chooses one on each node when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub subnet: Option<Ipv4Net>,
+    /// Whether containers on it reach nothing outside.
+    #[serde(default)]
+    pub internal: bool,
+}
+
+impl NetworkSpec {
+    /// What Docker calls it: `knit.{project}.{name}`, or `host`.
+    pub fn docker_name(&self) -> String {
+        match self.driver {
+            NetworkDriver::Bridge => format!("knit.{}.{}", self.project, self.name),
+            NetworkDriver::Host => "host".to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkDriver {
+    /// One bridge per node.
+    #[default]
+    Bridge,
+    /// The node's own network.
+    Host,
 }
 
 /// One instance of an assignment.
@@ -104,6 +183,12 @@ pub struct AssignedInstance {
     pub slot: u32,
     pub revision: u64,
     pub spec: SpecHash,
+    /// Hash of its policy; the default one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<SpecHash>,
+    /// Whether it may not take ports over yet: the other instances of its revision are waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 /// `knit.tasks.broadcast`: "report in". Every agent answers with a full heartbeat and inventory,
@@ -115,6 +200,18 @@ pub struct ReportIn {
     /// (`InstanceReport::held`): the server has forgotten what it decided and takes it in again.
     #[serde(default)]
     pub held: bool,
+    /// Not a roll call but a question to some nodes: the others take no notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeRequest>,
+}
+
+/// Asks nodes whether they reach others over the mesh. Their next heartbeat, sent at once, says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeRequest {
+    /// Who is asked.
+    pub by: BTreeSet<NodeId>,
+    /// Who is asked about, at their mesh addresses.
+    pub targets: BTreeMap<NodeId, Ipv4Addr>,
 }
 
 /// `knit.task.status.{node}`: what became of instances. Ordered by (agent start, sequence).
@@ -155,10 +252,14 @@ pub enum Phase {
     Pulling,
     /// Its container is being made.
     Starting,
-    /// Its container runs.
+    /// Its container runs and is ready: its ports lead to it.
     Running,
+    /// It was ready and is not now: it gets no new connections.
+    Unready,
     /// It ended and will be started again after a pause.
     Restarting,
+    /// It ended again and again; it is still tried, ever more rarely.
+    CrashLoop,
     /// It cannot run, and waiting will not mend it.
     Failed,
     /// It is being stopped and removed.
@@ -172,7 +273,9 @@ impl Phase {
             Self::Pulling => "pulling",
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Unready => "unready",
             Self::Restarting => "restarting",
+            Self::CrashLoop => "crash-loop",
             Self::Failed => "failed",
             Self::Stopping => "stopping",
         }
@@ -184,7 +287,9 @@ impl Phase {
             Self::Pulling,
             Self::Starting,
             Self::Running,
+            Self::Unready,
             Self::Restarting,
+            Self::CrashLoop,
             Self::Failed,
             Self::Stopping,
         ]
@@ -230,4 +335,23 @@ pub struct InstanceStatus {
     /// How often the agent has started it again.
     #[serde(default)]
     pub restarts: u32,
+    /// How far its image has been pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull: Option<PullProgress>,
+    /// The last lines that it wrote before it ended or was given up, at most [`LOG_LINES_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// Lines of an instance's log that a report carries, at most.
+pub const LOG_LINES_MAX: usize = 20;
+/// Characters of each such line, at most.
+pub const LOG_LINE_CHARS_MAX: usize = 300;
+
+/// Bytes of an image's layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PullProgress {
+    pub done: u64,
+    /// Of the layers that the registry has named so far.
+    pub total: u64,
 }

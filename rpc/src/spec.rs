@@ -15,10 +15,14 @@ mod hash;
 mod image;
 mod json;
 mod problem;
+mod quantity;
 mod reader;
+mod run;
 mod shape;
 mod toml;
 mod tree;
+mod update;
+mod volume;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -30,13 +34,23 @@ use utoipa::ToSchema;
 
 pub use image::ImageRef;
 pub use problem::{Problem, Problems};
+pub use quantity::{Bytes, Cpus, Span};
+pub use run::{
+    Health, PROBE_FAILURES_DEFAULT, PROBE_INTERVAL_DEFAULT, PROBE_TIMEOUT_DEFAULT, Probe,
+    ProbeKind, PullPolicy, RunPolicy,
+};
+pub use update::{OnFailure, Order, Strategy, UpdateSpec, Wave};
+pub use volume::{VolumeMount, VolumeName};
 
+use crate::constraint::Constraint;
 use crate::id::{DeploymentName, ProjectName, SpecHash};
 
 /// Replicas of one deployment, at most.
 pub const REPLICAS_MAX: u32 = 10_000;
 /// Bytes of a manifest, at most.
 pub const MANIFEST_BYTES_MAX: usize = 1024 * 1024;
+/// Log driver when the spec says nothing: the one that `docker logs` reads everywhere.
+pub const LOG_DRIVER_DEFAULT: &str = "json-file";
 /// Size of one log file when the spec says nothing, in Docker's notation.
 pub const LOG_MAX_SIZE_DEFAULT: &str = "10m";
 /// Log files kept when the spec says nothing.
@@ -108,12 +122,36 @@ pub struct DeploymentSpec {
     #[serde(default)]
     #[schema(value_type = String)]
     pub project: ProjectName,
-    /// How many instances; 1 when the manifest says nothing.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
+    /// How many instances; 1 when the manifest says nothing. Means nothing with
+    /// [`Mode::EveryNode`].
     #[serde(default = "one")]
     pub replicas: u32,
     /// Labels that a node must carry, each with this value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
+    /// What else must hold of a node, such as `label.region == "eu" && arch == "amd64"`.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub constraint: Option<Constraint>,
+    /// What instances are spread over, the most important first; over nodes when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub spread: Vec<SpreadKey>,
+    /// Instances of this deployment that one node may run, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_node: Option<u32>,
+    /// What becomes of instances whose node is lost; when absent, `wait` with volumes and
+    /// `replace` without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_node_loss: Option<OnNodeLoss>,
+    #[serde(default, skip_serializing_if = "UpdateSpec::is_default")]
+    pub update: UpdateSpec,
+    #[serde(default, skip_serializing_if = "Health::is_default")]
+    pub health: Health,
+    #[serde(default, skip_serializing_if = "PullPolicy::is_default")]
+    pub pull_policy: PullPolicy,
     #[serde(flatten)]
     pub instance: InstanceSpec,
 }
@@ -123,21 +161,127 @@ fn one() -> u32 {
 }
 
 impl DeploymentSpec {
+    /// A deployment of one instance, with everything else at its default.
+    pub fn new(name: DeploymentName, instance: InstanceSpec) -> Self {
+        Self {
+            name,
+            project: ProjectName::default(),
+            mode: Mode::default(),
+            replicas: 1,
+            node_selector: BTreeMap::new(),
+            constraint: None,
+            spread: Vec::new(),
+            max_per_node: None,
+            on_node_loss: None,
+            update: UpdateSpec::default(),
+            health: Health::default(),
+            pull_policy: PullPolicy::default(),
+            instance,
+        }
+    }
+
     /// What no single field can tell: clashes among ports, templates and networks.
     pub fn check(&self) -> Vec<(String, String)> {
         check::clashes(self)
     }
+
+    /// What an agent has to know besides what the container looks like.
+    pub fn policy(&self) -> RunPolicy {
+        RunPolicy {
+            health: self.health.clone(),
+            pull_policy: self.pull_policy,
+            drain: self.update.drain,
+        }
+    }
+
+    /// What becomes of instances whose node is lost.
+    pub fn on_node_loss(&self) -> OnNodeLoss {
+        let keeps_data = !self.instance.volumes.is_empty();
+        let default = if keeps_data { OnNodeLoss::Wait } else { OnNodeLoss::Replace };
+        self.on_node_loss.unwrap_or(default)
+    }
 }
 
-/// What a node needs to know to run one instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// How many instances there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// `replicas` of them.
+    #[default]
+    Replicated,
+    /// One on each node that may run it.
+    EveryNode,
+}
+
+impl Mode {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What becomes of instances whose node is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNodeLoss {
+    /// They are placed elsewhere at once.
+    Replace,
+    /// They wait for the node to return, or to be removed from the cluster.
+    Wait,
+    /// They wait until somebody says `knit restart`.
+    Manual,
+}
+
+/// What instances are spread over: written `node` or `label.NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SpreadKey {
+    Node,
+    /// The values of a label; nodes without it are one group.
+    Label(String),
+}
+
+impl SpreadKey {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("label.")) {
+            ("node", _) => Ok(Self::Node),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Label(name.to_owned())),
+            _ => Err(format!("must be \"node\" or \"label.NAME\", not \"{text}\"")),
+        }
+    }
+}
+
+impl fmt::Display for SpreadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node => f.pad("node"),
+            Self::Label(name) => write!(f, "label.{name}"),
+        }
+    }
+}
+
+impl TryFrom<String> for SpreadKey {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<SpreadKey> for String {
+    fn from(key: SpreadKey) -> Self {
+        key.to_string()
+    }
+}
+
+/// What a node needs to know to make one container. Whatever changes here needs a new container;
+/// what can change without one stands in [`DeploymentSpec`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InstanceSpec {
     /// For example `nginx:alpine` or `registry.example/app@sha256:…`.
     pub image: String,
     /// Registry that the image is pulled from when its name holds none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
-    /// Replaces the image's entrypoint.
+    /// Replaces the image's entrypoint. A manifest may call it `entrypoint` as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Replaces the image's arguments.
@@ -149,11 +293,66 @@ pub struct InstanceSpec {
     pub ports: Vec<PortSpec>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<TemplateSpec>,
-    /// Docker networks to join; the node's own `knit` network when empty.
+    /// Networks to join: Knit's own by name, else Docker's; the node's `knit` network when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<String>,
     #[serde(default, skip_serializing_if = "LogSpec::is_default")]
     pub log: LogSpec,
+    #[serde(default, skip_serializing_if = "Resources::is_default")]
+    pub resources: Resources,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
+    /// Name or id, `USER[:GROUP]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// `{deployment}-{slot}` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Of the container; `knit.` is Knit's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Such as `SIGQUIT`; the image's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+    /// Time between the stop signal and SIGKILL, in whole seconds; 10 s when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub stop_grace: Option<Span>,
+    /// By name, such as `nofile`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Whether the container's root file system is mounted read-only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+    /// Absolute paths, each with Docker's options after a colon if any: `/run:size=64m,mode=755`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tmpfs: Vec<String>,
+    /// Size of /dev/shm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub shm_size: Option<Bytes>,
+    /// Whether an init reaps zombies and forwards signals.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub init: bool,
+    /// Addresses of name servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub dns: Vec<std::net::IpAddr>,
+    /// Lines of /etc/hosts: name to address, or to `host-gateway`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_hosts: BTreeMap<String, String>,
+    /// Capabilities to drop, without `CAP_`; `ALL` drops all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cap_drop: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl InstanceSpec {
@@ -166,6 +365,40 @@ impl InstanceSpec {
     pub fn uses_host_network(&self) -> bool {
         self.networks.iter().any(|network| network == "host")
     }
+}
+
+/// What an instance takes of its node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resources {
+    /// Reserved; gives the container its share when CPUs are short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub cpu: Option<Cpus>,
+    /// Reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub memory: Option<Bytes>,
+    /// Reserved on the file system that Docker stores on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub disk: Option<Bytes>,
+    /// The container is killed above this; no ceiling when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub memory_max: Option<Bytes>,
+}
+
+impl Resources {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Bounds of a process; -1 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ulimit {
+    pub soft: i64,
+    pub hard: i64,
 }
 
 /// One published port.
@@ -318,6 +551,9 @@ fn mode_default() -> u32 {
 /// Bounds of a container's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogSpec {
+    /// Docker's log driver; with another than `json-file` or `local` no bounds are passed on.
+    #[serde(default = "log_driver_default", skip_serializing_if = "is_log_driver_default")]
+    pub driver: String,
     /// Size of one file in Docker's notation, such as `10m`.
     pub max_size: String,
     pub max_files: u32,
@@ -331,6 +567,18 @@ impl LogSpec {
 
 impl Default for LogSpec {
     fn default() -> Self {
-        Self { max_size: LOG_MAX_SIZE_DEFAULT.to_owned(), max_files: LOG_MAX_FILES_DEFAULT }
+        Self {
+            driver: log_driver_default(),
+            max_size: LOG_MAX_SIZE_DEFAULT.to_owned(),
+            max_files: LOG_MAX_FILES_DEFAULT,
+        }
     }
+}
+
+fn log_driver_default() -> String {
+    LOG_DRIVER_DEFAULT.to_owned()
+}
+
+fn is_log_driver_default(driver: &str) -> bool {
+    driver == LOG_DRIVER_DEFAULT
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use knit_rpc::id::{ClusterId, InstanceId, NodeId};
 use knit_rpc::message::{AssignedInstance, NodeAssignment};
-use knit_rpc::spec::InstanceSpec;
+use knit_rpc::spec::{InstanceSpec, RunPolicy};
 
 /// Whose containers these are: ours carry both ids as labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub struct Desired {
 pub struct Wanted {
     pub assigned: AssignedInstance,
     pub spec: Arc<InstanceSpec>,
+    pub policy: Arc<RunPolicy>,
 }
 
 /// Why an assignment cannot be worked on.
@@ -42,13 +43,22 @@ impl Desired {
     pub fn of(assignment: &NodeAssignment) -> Result<Self, MissingSpec> {
         let specs: BTreeMap<_, _> =
             assignment.specs.iter().map(|(hash, spec)| (hash, Arc::new(spec.clone()))).collect();
+        let policies: BTreeMap<_, _> = assignment
+            .policies
+            .iter()
+            .map(|(hash, policy)| (hash, Arc::new(policy.clone())))
+            .collect();
+        let default = Arc::new(RunPolicy::default());
         let mut instances = BTreeMap::new();
         for assigned in &assignment.instances {
             let spec = specs.get(&assigned.spec).cloned().ok_or_else(|| MissingSpec {
                 instance: assigned.id.clone(),
                 spec: assigned.spec.to_string(),
             })?;
-            instances.insert(assigned.id.clone(), Wanted { assigned: assigned.clone(), spec });
+            let policy = assigned.policy.as_ref().and_then(|hash| policies.get(hash));
+            let policy = policy.unwrap_or(&default).clone();
+            instances
+                .insert(assigned.id.clone(), Wanted { assigned: assigned.clone(), spec, policy });
         }
         let owner = Owner { cluster: assignment.cluster.clone(), node: assignment.node.clone() };
         Ok(Self { owner, instances })

@@ -84,6 +84,8 @@ fn wanted_status(
         started_at: None,
         exit_code: None,
         restarts: observed.memory.restarts.get(id).map_or(0, |restarts| restarts.count),
+        pull: None,
+        log: Vec::new(),
     };
     if let Some((identity, container)) = found {
         describe(&mut status, &identity.ports, container, observed);
@@ -239,6 +241,8 @@ fn leftover_status(
         started_at: None,
         exit_code: None,
         restarts: 0,
+        pull: None,
+        log: Vec::new(),
     };
     describe(&mut status, &identity.ports, container, observed);
     status

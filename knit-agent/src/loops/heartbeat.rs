@@ -1,10 +1,11 @@
 //! Says "I live" every two seconds, and what changed about the node.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use knit_link::bus::{Bus, BusState};
-use knit_rpc::message::{Heartbeat, NodeFacts};
+use knit_rpc::message::{Heartbeat, NodeFacts, Usage};
 use knit_rpc::subject;
 use tokio::time::sleep;
 
@@ -67,6 +68,7 @@ pub fn beat(shared: &Shared, facts: Option<NodeFacts>) -> Option<Vec<u8>> {
         applied: shared.applied(),
         inventory: inventory.unwrap_or_default(),
         facts,
+        probed: BTreeMap::new(),
     };
     serde_json::to_vec(&beat).ok()
 }
@@ -88,6 +90,10 @@ pub fn facts(shared: &Shared) -> NodeFacts {
         trouble: engine.trouble.or_else(|| shared.unkept.borrow().clone()),
         cpus: info.cpus,
         memory: info.memory,
+        disk: 0,
+        usage: Usage::default(),
+        images: BTreeSet::new(),
+        volumes: BTreeSet::new(),
         unheard: shared.unheard.borrow().clone(),
     }
 }

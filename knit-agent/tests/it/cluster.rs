@@ -250,7 +250,8 @@ fn cleaning_up_leaves_what_is_not_this_nodes() {
 
 fn foreign(owner: &Owner) -> ContainerPlan {
     let (assigned, spec) = instance("other", 1, json!({"image": IMAGE, "networks": ["bridge"]}));
-    let wanted = knit_agent_core::Wanted { assigned, spec: spec.into() };
+    let wanted =
+        knit_agent_core::Wanted { assigned, spec: spec.into(), policy: std::sync::Arc::default() };
     let plan = container::plan(owner, &wanted, std::path::Path::new("/nonexistent"));
     ContainerPlan {
         args: vec!["/bin/busybox".to_owned(), "sleep".to_owned(), "1000".to_owned()],

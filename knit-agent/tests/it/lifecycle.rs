@@ -261,7 +261,7 @@ async fn beats_are_small_and_a_roll_call_is_answered_in_full() {
         seen.reports.clear();
         seen.beats.clear();
     });
-    let ask = ReportIn { cluster: world.server.cluster.clone(), held: true };
+    let ask = ReportIn { cluster: world.server.cluster.clone(), held: true, probe: None };
     let ask = serde_json::to_vec(&ask).unwrap();
     world.server.bus.publish(subject::BROADCAST, ask).await.unwrap();
     until("the whole inventory with what it holds", || {

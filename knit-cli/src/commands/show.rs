@@ -126,8 +126,13 @@ fn text(value: Option<impl ToString>) -> Cell {
 fn deployment_colour(state: DeploymentState) -> Colour {
     match state {
         DeploymentState::Running => Colour::Green,
-        DeploymentState::Deploying | DeploymentState::Removing => Colour::Yellow,
-        DeploymentState::Unplaced | DeploymentState::Failed => Colour::Red,
+        DeploymentState::Stopped => Colour::Dim,
+        DeploymentState::Deploying | DeploymentState::Removing | DeploymentState::Paused => {
+            Colour::Yellow
+        }
+        DeploymentState::Unplaced | DeploymentState::Failed | DeploymentState::Degraded => {
+            Colour::Red
+        }
     }
 }
 
@@ -135,7 +140,7 @@ pub(super) fn phase_colour(phase: Phase) -> Colour {
     match phase {
         Phase::Running => Colour::Green,
         Phase::Pending | Phase::Pulling | Phase::Starting | Phase::Stopping => Colour::Yellow,
-        Phase::Restarting | Phase::Failed => Colour::Red,
+        Phase::Unready | Phase::Restarting | Phase::CrashLoop | Phase::Failed => Colour::Red,
     }
 }
 

@@ -80,6 +80,7 @@ pub fn adopt(snapshot: &Snapshot, held: &SentAssignment, now: Timestamp) -> Adop
             node: held.assignment.node.clone(),
             spec: assigned.spec.clone(),
             retry: false,
+            because: "taken in from its node".to_owned(),
         };
         adoption.instances.insert(assigned.id.clone(), instance);
     }
@@ -126,17 +127,21 @@ fn take_deployment(
             id: id.clone(),
             revision: assigned.revision,
             spec: DeploymentSpec {
-                name: assigned.deployment.clone(),
                 project: assigned.project.clone(),
                 replicas,
                 node_selector: selector,
-                instance: spec.clone(),
+                ..DeploymentSpec::new(assigned.deployment.clone(), spec.clone())
             },
             spec_hash: assigned.spec.clone(),
             created_at,
             updated_at: now,
             removed_at: None,
             hold_until: Some(now.plus(HOLD)),
+            stopped: false,
+            restart_floor: 0,
+            stable: None,
+            revisions: BTreeMap::new(),
+            rollout: None,
         },
     );
     Some(id.clone())

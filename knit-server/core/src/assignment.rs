@@ -1,6 +1,6 @@
 //! What one node should run, whole, as it is sent to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use knit_rpc::id::{DeploymentId, NodeId};
 use knit_rpc::message::{AssignedInstance, Generation, NodeAssignment};
@@ -57,6 +57,10 @@ pub fn of_node(snapshot: &Snapshot, node: &NodeId, generation: Generation) -> Se
         generation,
         specs,
         instances,
+        policies: BTreeMap::new(),
+        networks: Vec::new(),
+        remove_volumes: BTreeSet::new(),
+        keep_images: BTreeSet::new(),
     };
     SentAssignment { assignment, deployments }
 }
@@ -71,5 +75,7 @@ fn assigned(snapshot: &Snapshot, instance: &Instance) -> Option<AssignedInstance
         slot: instance.slot,
         revision: instance.revision,
         spec: instance.spec.clone(),
+        policy: None,
+        held: false,
     })
 }

@@ -105,6 +105,11 @@ impl Lives {
         }
     }
 
+    /// Who spoke last.
+    pub fn newest(&self) -> Option<&Life> {
+        self.recent.last()
+    }
+
     fn alternates(&self, now: Timestamp) -> bool {
         self.alternated_at.is_some_and(|at| now.since(at) < DUPLICATE_FOR)
     }

@@ -260,6 +260,7 @@ impl<'a> Planner<'a> {
             node: node.clone(),
             spec: deployment.spec_hash.clone(),
             retry: false,
+            because: String::new(),
         }
     }
 

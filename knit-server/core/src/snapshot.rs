@@ -1,15 +1,17 @@
 //! All that planning looks at, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use knit_rpc::Timestamp;
+use knit_rpc::api::{Availability, Cause, RolloutState};
 use knit_rpc::id::{
     ClusterId, DeploymentId, DeploymentName, InstanceId, NodeId, ProjectName, SpecHash,
 };
-use knit_rpc::message::{Generation, InstanceStatus, NodeFacts, Phase};
-use knit_rpc::spec::{DeploymentSpec, InstanceSpec};
+use knit_rpc::message::{Generation, InstanceStatus, NetworkSpec, NodeFacts, Phase};
+use knit_rpc::spec::{DeploymentSpec, InstanceSpec, VolumeName};
+use serde::{Deserialize, Serialize};
 
 use crate::liveness::Lives;
 
@@ -32,6 +34,39 @@ pub struct Snapshot {
     pub instances: BTreeMap<InstanceId, Instance>,
     /// Observed: written by reports only.
     pub observed: BTreeMap<NodeId, BTreeMap<InstanceId, InstanceStatus>>,
+    /// Since when an instance has been running without a break, by this server's clock; not
+    /// stored, so that a server that starts anew waits once more.
+    pub healthy_since: BTreeMap<InstanceId, Timestamp>,
+    /// Where data is. Written by the planner; removed when the node says that it is gone.
+    pub volumes: BTreeMap<VolumeName, Volume>,
+    /// By (project, name).
+    pub networks: BTreeMap<(ProjectName, String), Network>,
+    /// What peers said of nodes that fell silent; not stored.
+    pub probes: BTreeMap<NodeId, Probing>,
+}
+
+/// Data on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    pub node: NodeId,
+    pub created_at: Timestamp,
+    /// Somebody wants it gone.
+    pub removing: bool,
+}
+
+/// A network that users made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    pub spec: NetworkSpec,
+    pub created_at: Timestamp,
+}
+
+/// A question to peers whether they reach a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probing {
+    pub asked_at: Timestamp,
+    pub asked: BTreeSet<NodeId>,
+    pub answers: BTreeMap<NodeId, bool>,
 }
 
 impl Snapshot {
@@ -48,6 +83,10 @@ impl Snapshot {
             specs: BTreeMap::new(),
             instances: BTreeMap::new(),
             observed: BTreeMap::new(),
+            healthy_since: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            probes: BTreeMap::new(),
         }
     }
 
@@ -112,6 +151,13 @@ pub struct Node {
     pub applied: Generation,
     /// The digest of its inventory as it said last.
     pub inventory: String,
+    /// The slot that it has of each deployment with `mode: every-node`: no two nodes' are equal.
+    pub number: u32,
+    pub availability: Availability,
+    /// Set, or taken away, by people; they go before what the agent says.
+    pub label_changes: BTreeMap<String, Option<String>>,
+    /// When its boot id was last seen to change.
+    pub rebooted_at: Option<Timestamp>,
 }
 
 impl Node {
@@ -129,12 +175,41 @@ impl Node {
             published: Generation::default(),
             applied: Generation::default(),
             inventory: String::new(),
+            number: 0,
+            availability: Availability::default(),
+            label_changes: BTreeMap::new(),
+            rebooted_at: None,
         }
+    }
+
+    /// A label's value, as people and the agent say.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        match self.label_changes.get(key) {
+            Some(change) => change.as_deref(),
+            None => self.facts.labels.get(key).map(String::as_str),
+        }
+    }
+
+    /// All labels, as people and the agent say.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.facts.labels.clone();
+        for (key, change) in &self.label_changes {
+            match change {
+                Some(value) => labels.insert(key.clone(), value.clone()),
+                None => labels.remove(key),
+            };
+        }
+        labels
     }
 
     /// What people call it.
     pub fn name(&self) -> &str {
         if self.facts.name.is_empty() { self.id.as_str() } else { &self.facts.name }
+    }
+
+    /// The kernel's boot id as it said last; empty before its first beat of this server's life.
+    pub fn boot(&self) -> &str {
+        self.lives.newest().map_or("", |life| &life.boot)
     }
 
     pub fn mesh_ip(&self) -> Option<Ipv4Addr> {
@@ -155,6 +230,58 @@ pub struct Deployment {
     pub removed_at: Option<Timestamp>,
     /// Taken in from a node: slots that no node has claimed yet are not filled before this.
     pub hold_until: Option<Timestamp>,
+    /// Nothing of it should run, but its slots and data are kept.
+    pub stopped: bool,
+    /// Instances of revisions before this one are replaced even when their spec is the same.
+    pub restart_floor: u64,
+    /// The newest revision whose rollout succeeded.
+    pub stable: Option<u64>,
+    /// What is remembered of its revisions, the newest included.
+    pub revisions: BTreeMap<u64, Revision>,
+    /// The walk to the newest revision, until it ends.
+    pub rollout: Option<Rollout>,
+}
+
+/// One revision of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    pub spec: DeploymentSpec,
+    pub spec_hash: SpecHash,
+    pub cause: Cause,
+    pub state: RolloutState,
+    /// Why it failed or was rolled back.
+    pub message: Option<String>,
+    /// The last lines of the instance that failed.
+    pub log: Vec<String>,
+    pub created_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Where the walk from one revision to the next stands. Stored as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Where it leads: the deployment's newest revision.
+    pub revision: u64,
+    /// The stable revision that it started from; slots that were not let change stay on it.
+    pub from: Option<u64>,
+    /// Slots below this were let change.
+    pub admitted: u32,
+    /// Somebody, or a failure, has it wait.
+    pub paused: bool,
+    /// The canary was found good.
+    #[serde(default)]
+    pub promoted: bool,
+    /// Why it waits.
+    #[serde(default)]
+    pub message: Option<String>,
+    #[serde(default)]
+    pub log: Vec<String>,
+    pub started_at: Timestamp,
+    /// When it last came forward: the deadline counts from here.
+    pub progress_at: Timestamp,
+    /// Slots that were healthy then.
+    #[serde(default)]
+    pub healthy: u32,
 }
 
 /// One container of one slot, as decided.
@@ -171,4 +298,6 @@ pub struct Instance {
     pub spec: SpecHash,
     /// The user asked for another try.
     pub retry: bool,
+    /// Why it is on its node, in a sentence.
+    pub because: String,
 }

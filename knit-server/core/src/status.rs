@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use knit_rpc::Timestamp;
-use knit_rpc::api::{DeploymentState, DeploymentView, InstanceView, NodeState, NodeView, Unplaced};
+use knit_rpc::api::{
+    Availability, DeploymentState, DeploymentView, InstanceView, NodeState, NodeView, Reserved,
+    Unplaced,
+};
 use knit_rpc::id::{DeploymentId, NodeId};
-use knit_rpc::message::{InstanceStatus, Phase};
+use knit_rpc::message::{InstanceStatus, Phase, Usage};
 
 use crate::liveness::Verdicts;
 use crate::snapshot::{Deployment, Instance, Node, Snapshot};
@@ -82,7 +85,7 @@ fn node_view(node: &Node, verdicts: &Verdicts, mesh: &MeshView, instances: u32) 
         mesh_last_seen: peer.and_then(|peer| peer.last_seen),
         last_heartbeat: node.last_beat,
         subnet: node.subnet,
-        labels: facts.labels.clone(),
+        labels: node.labels(),
         instances,
         arch: facts.arch.clone(),
         kernel: facts.kernel.clone(),
@@ -90,6 +93,13 @@ fn node_view(node: &Node, verdicts: &Verdicts, mesh: &MeshView, instances: u32) 
         agent_version: facts.agent_version.clone(),
         cpus: facts.cpus,
         memory: facts.memory,
+        disk: facts.disk,
+        usage: facts.usage,
+        reserved: Reserved::default(),
+        availability: node.availability,
+        draining: Vec::new(),
+        boot: node.boot().to_owned(),
+        rebooted_at: node.rebooted_at,
     }
 }
 
@@ -119,6 +129,13 @@ fn discovered(peer: &Peer, server: bool) -> NodeView {
         agent_version: String::new(),
         cpus: 0,
         memory: 0,
+        disk: 0,
+        usage: Usage::default(),
+        reserved: Reserved::default(),
+        availability: Availability::default(),
+        draining: Vec::new(),
+        boot: String::new(),
+        rebooted_at: None,
     }
 }
 
@@ -166,6 +183,8 @@ pub fn deployment(
         spec: deployment.spec.clone(),
         instances: views,
         unplaced,
+        stable_revision: deployment.stable,
+        rollout: None,
     }
 }
 
@@ -236,6 +255,9 @@ fn decided_view(snapshot: &Snapshot, deployment: &Deployment, instance: &Instanc
         started_at: None,
         exit_code: None,
         restarts: 0,
+        pull: None,
+        log: Vec::new(),
+        because: Some(instance.because.clone()).filter(|text| !text.is_empty()),
     };
     if let Some(status) = status {
         observe(&mut view, status);
@@ -272,6 +294,9 @@ fn leftovers<'a>(
                 started_at: None,
                 exit_code: None,
                 restarts: 0,
+                pull: None,
+                log: Vec::new(),
+                because: None,
             };
             observe(&mut view, status);
             views.push(view);
@@ -289,6 +314,8 @@ fn observe(view: &mut InstanceView, status: &InstanceStatus) {
     view.started_at = status.started_at;
     view.exit_code = status.exit_code;
     view.restarts = status.restarts;
+    view.pull = status.pull;
+    view.log.clone_from(&status.log);
 }
 
 fn sort(views: &mut [InstanceView]) {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
-use knit_rpc::id::{ClusterId, DeploymentId, DeploymentName, NodeId, ProjectName};
+use knit_rpc::id::{ClusterId, DeploymentId, DeploymentName, NodeId};
 use knit_rpc::message::{InstanceStatus, Phase};
-use knit_rpc::spec::{DeploymentSpec, HostIp, InstanceSpec, LogSpec, PortSpec, Protocol};
+use knit_rpc::spec::{DeploymentSpec, HostIp, InstanceSpec, PortSpec, Protocol};
 
 use crate::liveness::Life;
 use crate::plan::{Dirty, Plan, plan};
@@ -32,17 +32,7 @@ pub(crate) fn port(host_port: u16) -> PortSpec {
 }
 
 pub(crate) fn instance_spec(image: &str) -> InstanceSpec {
-    InstanceSpec {
-        image: image.to_owned(),
-        registry: None,
-        command: Vec::new(),
-        args: Vec::new(),
-        env: BTreeMap::new(),
-        ports: Vec::new(),
-        templates: Vec::new(),
-        networks: Vec::new(),
-        log: LogSpec::default(),
-    }
+    InstanceSpec { image: image.to_owned(), ..InstanceSpec::default() }
 }
 
 /// A cluster of `nodes` nodes that beat at [`NOW`], named `n1`, `n2`, ….
@@ -96,14 +86,12 @@ pub(crate) fn deploy_on(
     let hash = spec.hash();
     snapshot.specs.insert(hash.clone(), spec.clone());
     let spec = DeploymentSpec {
-        name: DeploymentName::parse(format!("d{n}")).unwrap(),
-        project: ProjectName::default(),
         replicas,
         node_selector: selector
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
-        instance: spec,
+        ..DeploymentSpec::new(DeploymentName::parse(format!("d{n}")).unwrap(), spec)
     };
     let deployment = Deployment {
         id: id.clone(),
@@ -114,6 +102,11 @@ pub(crate) fn deploy_on(
         updated_at: NOW,
         removed_at: None,
         hold_until: None,
+        stopped: false,
+        restart_floor: 0,
+        stable: None,
+        revisions: BTreeMap::new(),
+        rollout: None,
     };
     snapshot.deployments.insert(id, deployment);
 }
@@ -144,6 +137,8 @@ pub(crate) fn report(snapshot: &mut Snapshot, instance: &Instance, phase: Phase)
         started_at: None,
         exit_code: None,
         restarts: 0,
+        pull: None,
+        log: Vec::new(),
     };
     let of_node = snapshot.observed.entry(instance.node.clone()).or_default();
     of_node.insert(instance.id.clone(), status);

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use knit_rpc::api::{FieldProblem, RegisterRequest};
-use knit_rpc::message::NodeFacts;
+use knit_rpc::message::{IMAGES_TOLD_MAX, NodeFacts};
 
 const NAME_BYTES_MAX: usize = 253;
 const LABELS_MAX: usize = 64;
@@ -20,6 +20,10 @@ const WORD_CHARS_MAX: usize = 255;
 const SENTENCE_CHARS_MAX: usize = 2048;
 /// Peers that a node may not hear.
 const UNHEARD_MAX: usize = 10_000;
+/// Characters of an image's name, at most.
+const IMAGE_CHARS_MAX: usize = 512;
+/// Volumes of one node, at most.
+const VOLUMES_MAX: usize = 10_000;
 
 /// Every problem of a request to register, by field.
 pub(super) fn problems(request: &RegisterRequest) -> Vec<FieldProblem> {
@@ -85,6 +89,15 @@ pub(super) fn bounded(facts: NodeFacts, known: &NodeFacts) -> NodeFacts {
         trouble: facts.trouble.map(|sentence| cut(&sentence, SENTENCE_CHARS_MAX)),
         cpus: facts.cpus,
         memory: facts.memory,
+        disk: facts.disk,
+        usage: facts.usage,
+        images: facts
+            .images
+            .into_iter()
+            .filter(|name| is_printable(name, IMAGE_CHARS_MAX))
+            .take(IMAGES_TOLD_MAX)
+            .collect(),
+        volumes: facts.volumes.into_iter().take(VOLUMES_MAX).collect(),
         unheard: facts.unheard.into_iter().filter(|key| is_wg_key(key)).take(UNHEARD_MAX).collect(),
     }
 }

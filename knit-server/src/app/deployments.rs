@@ -83,6 +83,11 @@ impl App {
             updated_at: now,
             removed_at: None,
             hold_until: None,
+            stopped: false,
+            restart_floor: 0,
+            stable: None,
+            revisions: std::collections::BTreeMap::new(),
+            rollout: None,
             spec,
         };
         let mut write = self.store.begin().await?;

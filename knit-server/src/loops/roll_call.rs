@@ -32,7 +32,7 @@ pub async fn run(app: &App, bus: &dyn Bus, stop: CancellationToken) {
         if !asked && !held && !unknown {
             continue;
         }
-        let call = ReportIn { cluster: app.identity.cluster.clone(), held };
+        let call = ReportIn { cluster: app.identity.cluster.clone(), held, probe: None };
         let Ok(payload) = serde_json::to_vec(&call) else { continue };
         if let Err(error) = bus.publish(subject::BROADCAST, payload).await {
             tracing::debug!(%error, "the roll call could not be sent");

@@ -129,6 +129,11 @@ fn deployment(row: DeploymentRow) -> Result<Deployment, StoreError> {
         updated_at: moment(updated_at),
         removed_at: removed_at.map(moment),
         hold_until: hold_until.map(moment),
+        stopped: false,
+        restart_floor: 0,
+        stable: None,
+        revisions: BTreeMap::new(),
+        rollout: None,
     })
 }
 
@@ -143,5 +148,6 @@ fn instance(row: InstanceRow) -> Result<Instance, StoreError> {
         node: parsed("node", &node)?,
         spec: parsed("spec hash", &spec)?,
         retry: retry != 0,
+        because: String::new(),
     })
 }

@@ -49,12 +49,12 @@ fn read_deployment(reader: &mut Reader, root: &Node) -> Option<DeploymentSpec> {
         .unwrap_or_default();
     let instance = read_instance(reader, &mut fields);
     reader.finish(&fields);
+    let (name, instance) = (name?, instance?);
     Some(DeploymentSpec {
-        name: name?,
         project: project?,
         replicas: replicas?,
         node_selector,
-        instance: instance?,
+        ..DeploymentSpec::new(name, instance)
     })
 }
 
@@ -93,6 +93,7 @@ fn read_instance(reader: &mut Reader, fields: &mut Fields<'_>) -> Option<Instanc
         templates: templates.unwrap_or_default(),
         networks,
         log: log?,
+        ..InstanceSpec::default()
     })
 }
 
@@ -267,7 +268,7 @@ fn log(reader: &mut Reader, node: &Node, path: &str) -> Option<LogSpec> {
     let mut fields = reader.map(node, path)?;
     let default = LogSpec::default();
     let max_size = match fields.take("max_size") {
-        None => Some(default.max_size),
+        None => Some(default.max_size.clone()),
         Some((path, node)) => parsed(reader, &path, node, check::log_size),
     };
     let max_files = match fields.take("max_files") {
@@ -275,7 +276,7 @@ fn log(reader: &mut Reader, node: &Node, path: &str) -> Option<LogSpec> {
         Some((path, node)) => reader.number(node, &path, 1..=100),
     };
     reader.finish(&fields);
-    Some(LogSpec { max_size: max_size?, max_files: max_files? })
+    Some(LogSpec { max_size: max_size?, max_files: max_files?, ..default })
 }
 
 /// Where a path such as `ports[1].host_port` stands in the tree, or what is nearest above it.

@@ -1,6 +1,6 @@
 //! Each message as JSON: a change here is a change of the wire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use knit_rpc::Timestamp;
 use knit_rpc::api::{RegisterRequest, RegisterResponse};
@@ -47,6 +47,7 @@ fn heartbeat() -> Heartbeat {
         applied: Generation { epoch: 3, counter: 123_456 },
         inventory: "0123456789abcdef".to_owned(),
         facts: None,
+        probed: BTreeMap::new(),
     }
 }
 
@@ -87,6 +88,8 @@ fn assignments() {
             slot,
             revision: 1,
             spec: hash.clone(),
+            policy: None,
+            held: false,
         })
         .collect();
     let assignment = NodeAssignment {
@@ -95,6 +98,10 @@ fn assignments() {
         generation: Generation { epoch: 1, counter: 42 },
         specs: BTreeMap::from([(hash, spec)]),
         instances,
+        policies: BTreeMap::new(),
+        networks: Vec::new(),
+        remove_volumes: BTreeSet::new(),
+        keep_images: BTreeSet::new(),
     };
     check("assignment", &assignment);
 }
@@ -117,6 +124,8 @@ fn reports() {
         started_at: None,
         exit_code: None,
         restarts: 0,
+        pull: None,
+        log: Vec::new(),
     };
     let report = InstanceReport {
         cluster: cluster(),
@@ -131,7 +140,7 @@ fn reports() {
     };
     check("report", &report);
     check("report_stored", &ReportStored { sequence: 7 });
-    check("report_in", &ReportIn { cluster: cluster(), held: false });
+    check("report_in", &ReportIn { cluster: cluster(), held: false, probe: None });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use knit_rpc::id::{ClusterId, DeploymentId, NodeId};
 use knit_rpc::message::AssignedInstance;
-use knit_rpc::spec::{InstanceSpec, PortSpec};
+use knit_rpc::spec::{InstanceSpec, PortSpec, RunPolicy};
 
 use super::*;
 use crate::desired::Owner;
@@ -41,8 +41,10 @@ pub(crate) fn wanted(deployment: &str, slot: u32, revision: u64, spec: InstanceS
         slot,
         revision,
         spec: spec.hash(),
+        policy: None,
+        held: false,
     };
-    Wanted { assigned, spec: Arc::new(spec) }
+    Wanted { assigned, spec: Arc::new(spec), policy: Arc::new(RunPolicy::default()) }
 }
 
 pub(crate) fn desired(wanted: impl IntoIterator<Item = Wanted>) -> Desired {

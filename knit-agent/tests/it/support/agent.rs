@@ -74,6 +74,8 @@ pub(crate) fn instance(
         slot: 0,
         revision,
         spec: spec.hash(),
+        policy: None,
+        held: false,
     };
     (assigned, spec)
 }

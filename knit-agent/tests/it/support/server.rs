@@ -88,6 +88,10 @@ impl Server {
             generation: Generation { epoch: 1, counter },
             specs: instances.iter().map(|(_, spec)| (spec.hash(), spec.clone())).collect(),
             instances: instances.iter().map(|(assigned, _)| assigned.clone()).collect(),
+            policies: std::collections::BTreeMap::new(),
+            networks: Vec::new(),
+            remove_volumes: std::collections::BTreeSet::new(),
+            keep_images: std::collections::BTreeSet::new(),
         };
         signed::sign(&self.key, Context::Assignment, &assignment).unwrap()
     }

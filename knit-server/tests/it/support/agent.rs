@@ -123,6 +123,7 @@ impl Disk {
             agent_start: Timestamp::default(),
             applied: state.generation,
             inventory: String::new(),
+            probed: BTreeMap::new(),
             facts: None,
         })
     }
@@ -275,6 +276,7 @@ impl Worker {
             agent_start: self.start,
             applied: state.generation,
             inventory: String::new(),
+            probed: BTreeMap::new(),
             facts: facts.then(|| NodeFacts {
                 name: self.disk.name.clone(),
                 wg_pubkey: mesh_key(self.disk.n),
@@ -310,6 +312,8 @@ impl Worker {
                     started_at: None,
                     exit_code: None,
                     restarts: 0,
+                    pull: None,
+                    log: Vec::new(),
                 };
                 (instance.id.clone(), status)
             })
