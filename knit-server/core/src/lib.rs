@@ -14,6 +14,8 @@ pub mod eligibility;
 pub mod liveness;
 pub mod placement;
 pub mod plan;
+pub mod preview;
+pub mod revise;
 pub mod snapshot;
 pub mod status;
 pub mod subnets;

@@ -18,13 +18,13 @@ use knit_rpc::Timestamp;
 use knit_rpc::api::Unplaced;
 use knit_rpc::id::{DeploymentId, InstanceId, NodeId};
 use knit_rpc::message::{Generation, Phase};
-use knit_rpc::spec::HostIp;
+use knit_rpc::spec::{HostIp, VolumeName};
 
 use crate::assignment;
 use crate::eligibility::{self, Wanted};
 use crate::liveness::{self, Verdicts};
 use crate::placement::{self, Placements};
-use crate::snapshot::{Deployment, Instance, Snapshot};
+use crate::snapshot::{Deployment, Instance, Snapshot, Volume};
 
 /// Attempts that each epoch may make at one slot of one revision: a server that forgot starts
 /// above all that it may have made before.
@@ -47,6 +47,10 @@ pub struct Plan {
     pub removed: Vec<InstanceId>,
     /// The new generation of every node whose set changed.
     pub generations: BTreeMap<NodeId, Generation>,
+    /// Deployments whose rollout went on, ended or was given up: to be stored whole.
+    pub deployments: BTreeMap<DeploymentId, Deployment>,
+    /// Volumes that got their node.
+    pub volumes: BTreeMap<VolumeName, Volume>,
     /// Slots without a place; one stands for all that have the same reasons.
     pub unplaced: BTreeMap<DeploymentId, Vec<Unplaced>>,
 }
@@ -54,7 +58,11 @@ pub struct Plan {
 impl Plan {
     /// Whether nothing would change.
     pub fn is_empty(&self) -> bool {
-        self.created.is_empty() && self.removed.is_empty() && self.generations.is_empty()
+        self.created.is_empty()
+            && self.removed.is_empty()
+            && self.generations.is_empty()
+            && self.deployments.is_empty()
+            && self.volumes.is_empty()
     }
 
     /// Carries the plan out on the snapshot that it was made from.
@@ -65,6 +73,11 @@ impl Plan {
         for instance in &self.created {
             snapshot.instances.insert(instance.id.clone(), instance.clone());
         }
+        for (id, deployment) in &self.deployments {
+            snapshot.specs.insert(deployment.spec_hash.clone(), deployment.spec.instance.clone());
+            snapshot.deployments.insert(id.clone(), deployment.clone());
+        }
+        snapshot.volumes.extend(self.volumes.iter().map(|(n, v)| (n.clone(), v.clone())));
         for (id, generation) in &self.generations {
             if let Some(node) = snapshot.nodes.get_mut(id) {
                 node.generation = *generation;
@@ -325,6 +338,8 @@ impl<'a> Planner<'a> {
             removed: removed.into_iter().map(|instance| instance.id.clone()).collect(),
             created,
             generations,
+            deployments: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             unplaced: self
                 .unplaced
                 .into_iter()

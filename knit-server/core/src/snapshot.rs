@@ -100,6 +100,27 @@ impl Snapshot {
         }
     }
 
+    /// Takes in what a node said of its instances: all of them.
+    pub fn observe(
+        &mut self,
+        node: &NodeId,
+        statuses: BTreeMap<InstanceId, InstanceStatus>,
+        now: Timestamp,
+    ) {
+        let before = self.observed.insert(node.clone(), statuses).unwrap_or_default();
+        let after = &self.observed[node];
+        for id in before.keys().filter(|id| !after.contains_key(*id)) {
+            self.healthy_since.remove(id);
+        }
+        for status in after.values() {
+            if status.phase == Phase::Running {
+                self.healthy_since.entry(status.id.clone()).or_insert(now);
+            } else {
+                self.healthy_since.remove(&status.id);
+            }
+        }
+    }
+
     /// The deployment that holds a name now.
     pub fn named(&self, project: &ProjectName, name: &DeploymentName) -> Option<&Deployment> {
         self.deployments.values().find(|deployment| {

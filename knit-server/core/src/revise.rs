@@ -1,0 +1,285 @@
+//! What people do to a deployment: each makes a new deployment value of an old one.
+//!
+//! Invariant: nothing here places or stops an instance; it says what is wanted, and the planner
+//! walks there.
+
+use knit_rpc::Timestamp;
+use knit_rpc::api::{Cause, RolloutState};
+use knit_rpc::id::DeploymentId;
+use knit_rpc::spec::{DeploymentSpec, Strategy};
+
+use crate::snapshot::{Deployment, Revision, Rollout};
+
+/// Revisions that are remembered, besides those that something still needs.
+pub const REVISIONS_KEPT: usize = 20;
+
+/// A deployment at its first revision.
+pub fn first(id: DeploymentId, spec: DeploymentSpec, now: Timestamp) -> Deployment {
+    let spec_hash = spec.instance.hash();
+    let mut deployment = Deployment {
+        id,
+        revision: 0,
+        spec: spec.clone(),
+        spec_hash,
+        created_at: now,
+        updated_at: now,
+        removed_at: None,
+        hold_until: None,
+        stopped: false,
+        restart_floor: 0,
+        stable: None,
+        revisions: std::collections::BTreeMap::new(),
+        rollout: None,
+    };
+    advance(&mut deployment, spec, Cause::Deploy, now);
+    deployment
+}
+
+/// The next revision. A rollout that was under way is superseded.
+pub fn next(known: &Deployment, spec: DeploymentSpec, cause: Cause, now: Timestamp) -> Deployment {
+    let mut deployment = known.clone();
+    advance(&mut deployment, spec, cause, now);
+    deployment
+}
+
+/// The same at another number of replicas.
+pub fn scale(known: &Deployment, replicas: u32, now: Timestamp) -> Deployment {
+    let spec = DeploymentSpec { replicas, ..known.spec.clone() };
+    next(known, spec, Cause::Scale, now)
+}
+
+/// The same with new containers for all slots.
+pub fn restart(known: &Deployment, now: Timestamp) -> Deployment {
+    let mut deployment = next(known, known.spec.clone(), Cause::Restart, now);
+    deployment.restart_floor = deployment.revision;
+    deployment.stopped = false;
+    if let Some(rollout) = &mut deployment.rollout {
+        rollout.admitted = 0;
+    }
+    admit_at_once(&mut deployment);
+    deployment
+}
+
+/// Back to an earlier revision's spec: `to`, or the last stable one that differs from the newest.
+pub fn rollback(
+    known: &Deployment,
+    to: Option<u64>,
+    automatic: bool,
+    now: Timestamp,
+) -> Result<Deployment, String> {
+    let to = match to.or_else(|| stable_before(known)) {
+        Some(to) => to,
+        None => {
+            return Err(format!(
+                "deployment {} has no earlier stable revision to go back to",
+                known.spec.name
+            ));
+        }
+    };
+    let Some(revision) = known.revisions.get(&to) else {
+        let kept: Vec<String> = known.revisions.keys().map(ToString::to_string).collect();
+        return Err(format!(
+            "revision {to} of {} is not remembered; there are {}",
+            known.spec.name,
+            kept.join(", ")
+        ));
+    };
+    let spec = revision.spec.clone();
+    if spec == known.spec {
+        return Err(format!("revision {to} of {} is what is wanted already", known.spec.name));
+    }
+    let cause = Cause::Rollback { to, of: known.revision, automatic };
+    let mut deployment = next(known, spec, cause, now);
+    deployment.stopped = false;
+    Ok(deployment)
+}
+
+/// Nothing of it should run any more; its slots and data are kept.
+pub fn stop(known: &Deployment, now: Timestamp) -> Deployment {
+    Deployment { stopped: true, updated_at: now, ..known.clone() }
+}
+
+/// It should run again.
+pub fn start(known: &Deployment, now: Timestamp) -> Deployment {
+    let mut deployment = Deployment { stopped: false, updated_at: now, ..known.clone() };
+    if let Some(rollout) = &mut deployment.rollout {
+        rollout.progress_at = now;
+    }
+    deployment
+}
+
+/// Has the rollout wait.
+pub fn pause(known: &Deployment) -> Result<Deployment, String> {
+    change_rollout(known, |rollout| {
+        rollout.paused = true;
+        rollout.message = Some("paused by a person".to_owned());
+    })
+}
+
+/// Has a rollout that waits go on.
+pub fn resume(known: &Deployment, now: Timestamp) -> Result<Deployment, String> {
+    if known.rollout.as_ref().is_some_and(|rollout| !rollout.paused) {
+        return Err(format!("the rollout of {} is not paused", known.spec.name));
+    }
+    change_rollout(known, |rollout| {
+        rollout.paused = false;
+        rollout.message = None;
+        rollout.log.clear();
+        rollout.progress_at = now;
+    })
+}
+
+/// The canary is good: the rest follows.
+pub fn promote(known: &Deployment, now: Timestamp) -> Result<Deployment, String> {
+    if known.spec.update.strategy != Strategy::Canary {
+        return Err(format!(
+            "{} is rolled out by {}: only a canary is promoted",
+            known.spec.name,
+            known.spec.update.strategy.as_str()
+        ));
+    }
+    change_rollout(known, |rollout| {
+        rollout.promoted = true;
+        rollout.paused = false;
+        rollout.message = None;
+        rollout.log.clear();
+        rollout.progress_at = now;
+    })
+}
+
+/// Gives the rollout up: back to the stable revision.
+pub fn abort(known: &Deployment, now: Timestamp) -> Result<Deployment, String> {
+    let Some(rollout) = &known.rollout else { return Err(no_rollout(known)) };
+    let Some(stable) = known.stable.filter(|_| rollout.from.is_some()) else {
+        return Err(format!(
+            "{} has no stable revision to go back to; `knit undeploy` or `knit stop` ends it",
+            known.spec.name
+        ));
+    };
+    give_up(known, stable, "aborted by a person".to_owned(), Vec::new(), now)
+}
+
+/// Ends the rollout as rolled back and begins the one that leads back.
+pub(crate) fn give_up(
+    known: &Deployment,
+    to: u64,
+    message: String,
+    log: Vec<String>,
+    now: Timestamp,
+) -> Result<Deployment, String> {
+    let mut given_up = known.clone();
+    given_up.rollout = None;
+    end(&mut given_up, RolloutState::RolledBack, Some(message), log, now);
+    rollback(&given_up, Some(to), true, now)
+}
+
+/// Writes the end of the newest revision's rollout down.
+pub(crate) fn end(
+    deployment: &mut Deployment,
+    state: RolloutState,
+    message: Option<String>,
+    log: Vec<String>,
+    now: Timestamp,
+) {
+    deployment.rollout = None;
+    if state == RolloutState::Succeeded {
+        deployment.stable = Some(deployment.revision);
+    }
+    if let Some(revision) = deployment.revisions.get_mut(&deployment.revision) {
+        revision.state = state;
+        revision.message = message;
+        revision.log = log;
+        revision.ended_at = Some(now);
+    }
+    prune(deployment);
+}
+
+fn change_rollout(
+    known: &Deployment,
+    change: impl FnOnce(&mut Rollout),
+) -> Result<Deployment, String> {
+    let mut deployment = known.clone();
+    let Some(rollout) = &mut deployment.rollout else { return Err(no_rollout(known)) };
+    change(rollout);
+    Ok(deployment)
+}
+
+fn no_rollout(known: &Deployment) -> String {
+    format!("no rollout of {} is under way", known.spec.name)
+}
+
+fn stable_before(known: &Deployment) -> Option<u64> {
+    let differs = |number: &u64| {
+        known.revisions.get(number).is_some_and(|revision| revision.spec != known.spec)
+    };
+    known.stable.filter(differs).or_else(|| {
+        let proven = |(_, revision): &(&u64, &Revision)| revision.state == RolloutState::Succeeded;
+        let newest_first = known.revisions.iter().rev();
+        newest_first.filter(proven).map(|(number, _)| *number).find(|number| differs(number))
+    })
+}
+
+fn advance(deployment: &mut Deployment, spec: DeploymentSpec, cause: Cause, now: Timestamp) {
+    if deployment.rollout.is_some() {
+        end(deployment, RolloutState::Superseded, None, Vec::new(), now);
+    }
+    deployment.revision += 1;
+    deployment.spec_hash = spec.instance.hash();
+    deployment.updated_at = now;
+    deployment.hold_until = None;
+    deployment.revisions.insert(
+        deployment.revision,
+        Revision {
+            spec: spec.clone(),
+            spec_hash: deployment.spec_hash.clone(),
+            cause,
+            state: RolloutState::Running,
+            message: None,
+            log: Vec::new(),
+            created_at: now,
+            ended_at: None,
+        },
+    );
+    deployment.spec = spec;
+    deployment.rollout = Some(Rollout {
+        revision: deployment.revision,
+        from: deployment.stable,
+        admitted: 0,
+        paused: false,
+        promoted: false,
+        message: None,
+        log: Vec::new(),
+        started_at: now,
+        progress_at: now,
+        healthy: 0,
+    });
+    admit_at_once(deployment);
+    prune(deployment);
+}
+
+/// Without a stable revision there is nothing to protect, and without a change to the containers
+/// nothing is replaced: then all slots may change at once.
+fn admit_at_once(deployment: &mut Deployment) {
+    let Some(rollout) = &mut deployment.rollout else { return };
+    let from = rollout.from.and_then(|from| deployment.revisions.get(&from));
+    let same = from.is_some_and(|from| from.spec_hash == deployment.spec_hash)
+        && rollout.from.is_some_and(|from| from >= deployment.restart_floor);
+    if from.is_none() || same {
+        rollout.admitted = u32::MAX;
+    }
+}
+
+/// Forgets the oldest revisions that nothing needs.
+fn prune(deployment: &mut Deployment) {
+    let needed = [
+        Some(deployment.revision),
+        deployment.stable,
+        deployment.rollout.as_ref().and_then(|rollout| rollout.from),
+    ];
+    let mut surplus = deployment.revisions.len().saturating_sub(REVISIONS_KEPT);
+    deployment.revisions.retain(|number, _| {
+        let kept = surplus == 0 || needed.contains(&Some(*number));
+        surplus -= usize::from(!kept);
+        kept
+    });
+}
