@@ -1,6 +1,6 @@
 //! Amounts as people write them: `5s`, `512m`, `0.5`.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,7 @@ impl fmt::Display for Span {
         let mut text = String::new();
         for (unit, millis) in [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
             if left >= millis {
-                text.push_str(&format!("{}{unit}", left / millis));
+                let _ = write!(text, "{}{unit}", left / millis);
                 left %= millis;
             }
         }

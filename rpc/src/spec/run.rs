@@ -143,6 +143,7 @@ pub enum PullPolicy {
 }
 
 impl PullPolicy {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
     }
