@@ -11,6 +11,7 @@
 //! Invariant: a `DeploymentSpec` that left [`parse`] has no problem that its text could show.
 
 mod check;
+pub mod diff;
 mod hash;
 mod image;
 mod json;
