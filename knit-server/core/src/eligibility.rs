@@ -1,14 +1,16 @@
 //! Which nodes may run an instance, and why the others may not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 
-use knit_rpc::api::NodeState;
-use knit_rpc::id::{DeploymentId, NodeId};
-use knit_rpc::spec::{DeploymentSpec, HostIp, InstanceSpec, PortSpec};
+use knit_rpc::api::{Availability, NodeState};
+use knit_rpc::id::NodeId;
+use knit_rpc::spec::{DeploymentSpec, HostIp, PortSpec, VolumeName};
 
+use crate::ledger::spec_bytes;
 use crate::liveness::Verdicts;
-use crate::placement::Placements;
+use crate::placement::{Placements, Wanted};
 use crate::snapshot::{Node, Snapshot};
 
 /// Bytes of specs that one node's assignment may hold: NATS refuses messages over 8 MiB, and what
@@ -22,24 +24,25 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// The slot that a node is wanted for.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    pub deployment: &'a DeploymentId,
-    pub slot: u32,
-    pub spec: &'a DeploymentSpec,
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {}: {}", self.node, self.reason)
+    }
 }
 
 /// Returns the nodes that may run the slot, and each other node's refusal.
 pub fn candidates<'a>(
     snapshot: &'a Snapshot,
     verdicts: &Verdicts,
-    placements: &Placements,
-    wanted: Wanted<'_>,
+    placements: &Placements<'_>,
+    wanted: &Wanted<'_>,
 ) -> (Vec<&'a Node>, Vec<Refusal>) {
     let mut fit = Vec::new();
     let mut refusals = Vec::new();
     for node in snapshot.nodes.values() {
+        if wanted.only.is_some_and(|only| *only != node.id) {
+            continue;
+        }
         match refusal(snapshot, verdicts, placements, wanted, node) {
             None => fit.push(node),
             Some(reason) => refusals.push(Refusal { node: node.name().to_owned(), reason }),
@@ -50,7 +53,7 @@ pub fn candidates<'a>(
 
 /// Whether the node carries every label that the deployment asks for.
 pub fn selected(node: &Node, selector: &BTreeMap<String, String>) -> bool {
-    selector.iter().all(|(key, value)| node.facts.labels.get(key) == Some(value))
+    selector.iter().all(|(key, value)| node.label(key) == Some(value.as_str()))
 }
 
 /// One sentence that sums refusals up: `2 nodes: label role=web is missing; 1 node: …`.
@@ -86,12 +89,12 @@ pub fn summary(spec: &DeploymentSpec, refusals: &[Refusal]) -> String {
 fn refusal(
     snapshot: &Snapshot,
     verdicts: &Verdicts,
-    placements: &Placements,
-    wanted: Wanted<'_>,
+    placements: &Placements<'_>,
+    wanted: &Wanted<'_>,
     node: &Node,
 ) -> Option<String> {
     for (key, value) in &wanted.spec.node_selector {
-        match node.facts.labels.get(key) {
+        match node.label(key) {
             Some(found) if found == value => {}
             Some(found) => return Some(format!("label {key}={value} is missing (it is {found})")),
             None => return Some(format!("label {key}={value} is missing")),
@@ -111,14 +114,13 @@ fn refusal(
     if node.adopting {
         return Some("it runs what this server does not know yet; taking that in".to_owned());
     }
-    port_taken(snapshot, placements, wanted, node)
-        .or_else(|| too_large(snapshot, placements, wanted, node))
+    port_taken(snapshot, placements, wanted, node).or_else(|| too_large(placements, wanted, node))
 }
 
 fn port_taken(
     snapshot: &Snapshot,
-    placements: &Placements,
-    wanted: Wanted<'_>,
+    placements: &Placements<'_>,
+    wanted: &Wanted<'_>,
     node: &Node,
 ) -> Option<String> {
     if wanted.spec.instance.ports.is_empty() {
@@ -175,22 +177,9 @@ fn addresses_overlap(a: &HostIp, b: &HostIp, mesh_ip: Option<Ipv4Addr>) -> bool 
     }
 }
 
-fn too_large(
-    snapshot: &Snapshot,
-    placements: &Placements,
-    wanted: Wanted<'_>,
-    node: &Node,
-) -> Option<String> {
-    let hash = wanted.spec.instance.hash();
-    let mut hashes: BTreeSet<_> = placements.on_node(&node.id).map(|other| &other.spec).collect();
-    hashes.insert(&hash);
-    let bytes: usize = hashes
-        .into_iter()
-        .map(|other| match snapshot.specs.get(other) {
-            Some(spec) => spec_bytes(spec),
-            None => spec_bytes(&wanted.spec.instance),
-        })
-        .sum();
+fn too_large(placements: &Placements<'_>, wanted: &Wanted<'_>, node: &Node) -> Option<String> {
+    let bytes = spec_bytes(&wanted.spec.instance);
+    let bytes = placements.ledger(&node.id).spec_bytes_with(wanted.spec_hash, bytes);
     (bytes > ASSIGNMENT_BYTES_MAX).then(|| {
         format!(
             "its assignment would hold {} KiB of specs, at most {} KiB travel in one message",
@@ -200,26 +189,41 @@ fn too_large(
     })
 }
 
-/// About how many bytes a spec takes on the wire.
-pub fn spec_bytes(spec: &InstanceSpec) -> usize {
-    const PER_FIELD: usize = 32;
-    let texts = |list: &[String]| list.iter().map(|text| text.len() + 4).sum::<usize>();
-    let env: usize = spec.env.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
-    let templates: usize =
-        spec.templates.iter().map(|t| t.destination.len() + t.content.len() + 2 * PER_FIELD).sum();
-    spec.image.len()
-        + texts(&spec.command)
-        + texts(&spec.args)
-        + texts(&spec.networks)
-        + env
-        + templates
-        + spec.ports.len() * 3 * PER_FIELD
-        + 8 * PER_FIELD
+/// The volumes of a slot.
+pub fn volumes(spec: &DeploymentSpec, slot: u32) -> impl Iterator<Item = VolumeName> {
+    spec.instance.volumes.iter().map(move |mount| VolumeName::of(&spec.project, mount, slot))
 }
 
-/// The nodes on which a deployment's instances may stay: selected by its labels.
+/// Whether an instance may stay on a node where it is: selected by its labels, and not being
+/// drained. Where its data is it may always stay.
 pub fn may_stay(snapshot: &Snapshot, node: &NodeId, spec: &DeploymentSpec) -> bool {
-    snapshot.nodes.get(node).is_some_and(|node| selected(node, &spec.node_selector))
+    snapshot.nodes.get(node).is_some_and(|node| {
+        keeps_data(snapshot, &node.id, spec)
+            || (selected(node, &spec.node_selector) && node.availability != Availability::Draining)
+    })
+}
+
+fn keeps_data(snapshot: &Snapshot, node: &NodeId, spec: &DeploymentSpec) -> bool {
+    spec.instance.volumes.iter().any(|mount| {
+        snapshot.volumes.iter().any(|(name, volume)| {
+            name.project == spec.project && name.name == mount.name && volume.node == *node
+        })
+    })
+}
+
+/// The nodes that should have an instance of a deployment with `mode: every-node`. A node that is
+/// lost or not ready keeps its slot.
+pub fn every_node<'a>(
+    snapshot: &'a Snapshot,
+    verdicts: &Verdicts,
+    spec: &DeploymentSpec,
+) -> Vec<&'a Node> {
+    let wanted = |node: &&Node| {
+        selected(node, &spec.node_selector)
+            && node.availability != Availability::Draining
+            && verdicts.state(&node.id).is_some()
+    };
+    snapshot.nodes.values().filter(wanted).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@
 pub mod adoption;
 pub mod assignment;
 pub mod eligibility;
+pub mod explain;
+pub mod instances;
+pub mod ledger;
 pub mod liveness;
 pub mod placement;
 pub mod plan;

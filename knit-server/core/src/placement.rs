@@ -1,95 +1,160 @@
-//! What runs where, and which candidate is best.
+//! What would run where if the plan so far were carried out, and which node is best for one more.
+
+mod chooser;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+pub use chooser::{Choice, Chooser, Refused, Wanted};
 use knit_rpc::id::{DeploymentId, InstanceId, NodeId};
+use knit_rpc::spec::VolumeName;
 
-use crate::snapshot::{Instance, Node};
+use crate::instances::age;
+use crate::ledger::Ledger;
+use crate::snapshot::{Instance, Snapshot};
 
-/// The instances as they would be if the plan so far were carried out.
-#[derive(Debug, Clone, Default)]
-pub struct Placements {
-    instances: BTreeMap<InstanceId, Instance>,
-    by_node: BTreeMap<NodeId, BTreeSet<InstanceId>>,
-    by_deployment: BTreeMap<DeploymentId, BTreeSet<(u32, InstanceId)>>,
+/// The snapshot's instances and volumes with what was decided since laid over them.
+#[derive(Debug, Clone)]
+pub struct Placements<'a> {
+    snapshot: &'a Snapshot,
+    added: BTreeMap<InstanceId, Instance>,
+    added_by_slot: BTreeMap<DeploymentId, BTreeSet<(u32, InstanceId)>>,
+    added_by_node: BTreeMap<NodeId, BTreeSet<InstanceId>>,
+    /// Instances of the snapshot.
+    removed: BTreeSet<InstanceId>,
+    volumes: BTreeMap<VolumeName, NodeId>,
+    /// Of the nodes that were changed.
+    ledgers: BTreeMap<NodeId, Arc<Ledger>>,
 }
 
-impl Placements {
-    pub fn of(instances: &BTreeMap<InstanceId, Instance>) -> Self {
-        let mut placements = Self::default();
-        for instance in instances.values() {
-            placements.insert(instance.clone());
+impl<'a> Placements<'a> {
+    pub fn of(snapshot: &'a Snapshot) -> Self {
+        Self {
+            snapshot,
+            added: BTreeMap::new(),
+            added_by_slot: BTreeMap::new(),
+            added_by_node: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            volumes: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
         }
-        placements
     }
 
     pub fn insert(&mut self, instance: Instance) {
-        self.by_node.entry(instance.node.clone()).or_default().insert(instance.id.clone());
-        self.by_deployment
+        self.remove(&instance.id);
+        self.change(&instance, true);
+        if self.snapshot.instances.get(&instance.id) == Some(&instance) {
+            self.removed.remove(&instance.id);
+            return;
+        }
+        let id = instance.id.clone();
+        self.added_by_slot
             .entry(instance.deployment.clone())
             .or_default()
-            .insert((instance.slot, instance.id.clone()));
-        self.instances.insert(instance.id.clone(), instance);
+            .insert((instance.slot, id.clone()));
+        self.added_by_node.entry(instance.node.clone()).or_default().insert(id.clone());
+        self.added.insert(id, instance);
     }
 
-    pub fn remove(&mut self, id: &InstanceId) -> Option<Instance> {
-        let instance = self.instances.remove(id)?;
-        if let Some(ids) = self.by_node.get_mut(&instance.node) {
-            ids.remove(id);
+    pub fn remove(&mut self, id: &InstanceId) {
+        if let Some(instance) = self.added.remove(id) {
+            if let Some(ids) = self.added_by_slot.get_mut(&instance.deployment) {
+                ids.remove(&(instance.slot, id.clone()));
+            }
+            if let Some(ids) = self.added_by_node.get_mut(&instance.node) {
+                ids.remove(id);
+            }
+            self.change(&instance, false);
+        } else if let Some(instance) = self.snapshot.instances.get(id)
+            && self.removed.insert(id.clone())
+        {
+            self.change(instance, false);
         }
-        if let Some(ids) = self.by_deployment.get_mut(&instance.deployment) {
-            ids.remove(&(instance.slot, id.clone()));
+    }
+
+    fn change(&mut self, instance: &Instance, add: bool) {
+        let ledger = self.ledger(&instance.node);
+        let ledger = self.ledgers.entry(instance.node.clone()).or_insert(ledger);
+        let spec = self.snapshot.spec_of(instance);
+        if add {
+            Arc::make_mut(ledger).add(instance, spec);
+        } else {
+            Arc::make_mut(ledger).remove(instance, spec);
         }
-        Some(instance)
     }
 
     pub fn contains(&self, id: &InstanceId) -> bool {
-        self.instances.contains_key(id)
+        self.added.contains_key(id)
+            || (self.snapshot.instances.contains_key(id) && !self.removed.contains(id))
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.values()
+    /// What is taken of a node.
+    pub(crate) fn ledger(&self, node: &NodeId) -> Arc<Ledger> {
+        match self.ledgers.get(node) {
+            Some(ledger) => ledger.clone(),
+            None => self.snapshot.ledger(node),
+        }
     }
 
+    /// What a node would run, in no particular order.
     pub fn on_node(&self, node: &NodeId) -> impl Iterator<Item = &Instance> {
-        self.by_node.get(node).into_iter().flatten().filter_map(|id| self.instances.get(id))
+        let added = self.added_by_node.get(node).into_iter().flatten();
+        let added = added.filter_map(|id| self.added.get(id));
+        self.kept(self.snapshot.instances.on_node(node)).chain(added)
     }
 
+    /// A deployment's instances, in no particular order.
     pub fn of_deployment(&self, deployment: &DeploymentId) -> impl Iterator<Item = &Instance> {
-        self.by_deployment
-            .get(deployment)
-            .into_iter()
-            .flatten()
-            .filter_map(|(_, id)| self.instances.get(id))
+        let added = self.added_by_slot.get(deployment).into_iter().flatten();
+        let added = added.filter_map(|(_, id)| self.added.get(id));
+        self.kept(self.snapshot.instances.of_deployment(deployment)).chain(added)
     }
 
-    /// A slot's instances, the newest attempt last.
+    /// A slot's instances, in the order of (revision, attempt, id).
     pub fn of_slot(&self, deployment: &DeploymentId, slot: u32) -> Vec<Instance> {
-        let mut found: Vec<Instance> =
-            self.of_deployment(deployment).filter(|i| i.slot == slot).cloned().collect();
-        found.sort_by(|a, b| (a.revision, a.attempt, &a.id).cmp(&(b.revision, b.attempt, &b.id)));
+        let kept = self.kept(self.snapshot.instances.of_slot(deployment, slot));
+        let mut found: Vec<Instance> = kept.cloned().collect();
+        if let Some(added) = self.added_by_slot.get(deployment) {
+            let from = added.iter().filter(|(of, _)| *of == slot);
+            found.extend(from.filter_map(|(_, id)| self.added.get(id)).cloned());
+            found.sort_by(|a, b| age(a).cmp(&age(b)));
+        }
         found
     }
-}
 
-/// The best of the candidates: the preferred one, else where fewest slots of this deployment are,
-/// then fewest instances, then the first by id.
-pub fn best<'a>(
-    candidates: &[&'a Node],
-    placements: &Placements,
-    deployment: &DeploymentId,
-    slot: u32,
-    preferred: Option<&NodeId>,
-) -> Option<&'a Node> {
-    if let Some(node) = candidates.iter().find(|node| Some(&node.id) == preferred) {
-        return Some(node);
+    fn kept<'s>(
+        &'s self,
+        instances: impl Iterator<Item = &'s Instance>,
+    ) -> impl Iterator<Item = &'s Instance> {
+        instances.filter(|i| !self.removed.contains(&i.id) && !self.added.contains_key(&i.id))
     }
-    candidates.iter().copied().min_by_key(|node| {
-        let siblings: BTreeSet<u32> = placements
-            .on_node(&node.id)
-            .filter(|other| other.deployment == *deployment && other.slot != slot)
-            .map(|other| other.slot)
-            .collect();
-        (siblings.len(), placements.on_node(&node.id).count(), node.id.clone())
-    })
+
+    /// What the snapshot does not have, in the order of ids.
+    pub fn created(&self) -> Vec<Instance> {
+        self.added.values().cloned().collect()
+    }
+
+    /// What the snapshot has and the plan has not, in the order of ids.
+    pub fn removed(&self) -> Vec<Instance> {
+        let gone = self.removed.iter().filter(|id| !self.added.contains_key(*id));
+        gone.filter_map(|id| self.snapshot.instances.get(id)).cloned().collect()
+    }
+
+    /// Ties a volume to the node on which it is to be made.
+    pub fn bind(&mut self, volume: VolumeName, node: NodeId) {
+        self.volumes.insert(volume, node);
+    }
+
+    /// The node that a volume is on.
+    pub fn bound(&self, volume: &VolumeName) -> Option<&NodeId> {
+        match self.volumes.get(volume) {
+            Some(node) => Some(node),
+            None => self.snapshot.volumes.get(volume).map(|volume| &volume.node),
+        }
+    }
+
+    /// The volumes that got their node since the snapshot.
+    pub fn new_volumes(&self) -> BTreeMap<VolumeName, NodeId> {
+        self.volumes.clone()
+    }
 }

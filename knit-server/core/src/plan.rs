@@ -21,9 +21,9 @@ use knit_rpc::message::{Generation, Phase};
 use knit_rpc::spec::{HostIp, VolumeName};
 
 use crate::assignment;
-use crate::eligibility::{self, Wanted};
+use crate::eligibility;
 use crate::liveness::{self, Verdicts};
-use crate::placement::{self, Placements};
+use crate::placement::{Choice, Chooser, Placements, Wanted};
 use crate::snapshot::{Deployment, Instance, Snapshot, Volume};
 
 /// Attempts that each epoch may make at one slot of one revision: a server that forgot starts
@@ -98,7 +98,7 @@ pub fn plan_with(snapshot: &Snapshot, verdicts: &Verdicts, dirty: &Dirty, now: T
         snapshot,
         verdicts,
         now,
-        placements: Placements::of(&snapshot.instances),
+        placements: Placements::of(snapshot),
         unplaced: BTreeMap::new(),
     };
     planner.drop_unwanted();
@@ -113,7 +113,7 @@ struct Planner<'a> {
     snapshot: &'a Snapshot,
     verdicts: &'a Verdicts,
     now: Timestamp,
-    placements: Placements,
+    placements: Placements<'a>,
     /// The lowest slot of each reason, and how many more slots it speaks for.
     unplaced: BTreeMap<DeploymentId, Vec<(Unplaced, u32)>>,
 }
@@ -225,23 +225,29 @@ impl<'a> Planner<'a> {
                 reasons: Vec::new(),
             });
         }
-        let wanted = Wanted { deployment: &deployment.id, slot, spec: &deployment.spec };
-        let (candidates, refusals) =
-            eligibility::candidates(self.snapshot, self.verdicts, &self.placements, wanted);
         let preferred = rows.iter().rev().find(|row| self.is_healthy(row)).map(|row| &row.node);
-        let best = placement::best(&candidates, &self.placements, &deployment.id, slot, preferred);
-        let Some(node) = best else {
-            return Err(Unplaced {
-                slot,
-                summary: eligibility::summary(&deployment.spec, &refusals),
-                reasons: refusals
-                    .into_iter()
-                    .take(REASONS_SHOWN_MAX)
-                    .map(|refusal| format!("node {}: {}", refusal.node, refusal.reason))
-                    .collect(),
-            });
+        let wanted = Wanted {
+            deployment: &deployment.id,
+            slot,
+            spec: &deployment.spec,
+            spec_hash: &deployment.spec_hash,
+            preferred,
+            only: None,
         };
-        Ok(self.new_instance(deployment, slot, rows, &node.id))
+        let mut chooser = Chooser::new(
+            self.snapshot,
+            self.verdicts,
+            &self.placements,
+            &deployment.id,
+            &deployment.spec,
+            &deployment.spec_hash,
+        );
+        let choice = chooser.choose(&self.placements, &wanted).map_err(|refused| Unplaced {
+            slot,
+            summary: refused.summary,
+            reasons: refused.reasons.into_iter().take(REASONS_SHOWN_MAX).collect(),
+        })?;
+        Ok(self.new_instance(deployment, slot, rows, choice))
     }
 
     fn new_instance(
@@ -249,7 +255,7 @@ impl<'a> Planner<'a> {
         deployment: &Deployment,
         slot: u32,
         rows: &[Instance],
-        node: &NodeId,
+        choice: Choice,
     ) -> Instance {
         let first = self.snapshot.epoch.saturating_mul(ATTEMPTS_PER_EPOCH);
         let first = u32::try_from(first).unwrap_or(u32::MAX);
@@ -270,10 +276,10 @@ impl<'a> Planner<'a> {
             slot,
             revision: deployment.revision,
             attempt,
-            node: node.clone(),
+            node: choice.node,
             spec: deployment.spec_hash.clone(),
             retry: false,
-            because: String::new(),
+            because: choice.because,
         }
     }
 
@@ -320,13 +326,9 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(self) -> Plan {
-        let before = &self.snapshot.instances;
-        let created: Vec<Instance> =
-            self.placements.all().filter(|i| !before.contains_key(&i.id)).cloned().collect();
-        let removed: Vec<&Instance> =
-            before.values().filter(|i| !self.placements.contains(&i.id)).collect();
-        let touched: BTreeSet<&NodeId> =
-            created.iter().chain(removed.iter().copied()).map(|i| &i.node).collect();
+        let created = self.placements.created();
+        let removed = self.placements.removed();
+        let touched: BTreeSet<&NodeId> = created.iter().chain(&removed).map(|i| &i.node).collect();
         let generations = touched
             .into_iter()
             .filter_map(|id| {

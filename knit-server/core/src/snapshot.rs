@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use knit_rpc::Timestamp;
@@ -13,6 +14,8 @@ use knit_rpc::message::{Generation, InstanceStatus, NetworkSpec, NodeFacts, Phas
 use knit_rpc::spec::{DeploymentSpec, InstanceSpec, VolumeName};
 use serde::{Deserialize, Serialize};
 
+use crate::instances::Instances;
+use crate::ledger::Ledger;
 use crate::liveness::Lives;
 
 /// The cluster at one moment: what is wanted, what was decided, what was observed.
@@ -31,7 +34,7 @@ pub struct Snapshot {
     pub deployments: BTreeMap<DeploymentId, Deployment>,
     pub specs: BTreeMap<SpecHash, InstanceSpec>,
     /// Desired: written by the planner only.
-    pub instances: BTreeMap<InstanceId, Instance>,
+    pub instances: Instances,
     /// Observed: written by reports only.
     pub observed: BTreeMap<NodeId, BTreeMap<InstanceId, InstanceStatus>>,
     /// Since when an instance has been running without a break, by this server's clock; not
@@ -81,7 +84,7 @@ impl Snapshot {
             nodes: BTreeMap::new(),
             deployments: BTreeMap::new(),
             specs: BTreeMap::new(),
-            instances: BTreeMap::new(),
+            instances: Instances::default(),
             observed: BTreeMap::new(),
             healthy_since: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -127,6 +130,24 @@ impl Snapshot {
             deployment.removed_at.is_none()
                 && deployment.spec.project == *project
                 && deployment.spec.name == *name
+        })
+    }
+
+    /// What an instance's container looks like.
+    pub fn spec_of(&self, instance: &Instance) -> Option<&InstanceSpec> {
+        self.specs.get(&instance.spec).or_else(|| {
+            let deployment = self.deployments.get(&instance.deployment)?;
+            let mut known = deployment.revisions.values();
+            known.find(|known| known.spec_hash == instance.spec).map(|known| &known.spec.instance)
+        })
+    }
+
+    /// What is taken of a node by what it should run.
+    pub fn ledger(&self, node: &NodeId) -> Arc<Ledger> {
+        self.instances.ledger(node, |ledger, instance| {
+            let spec = self.spec_of(instance);
+            ledger.add(instance, spec);
+            spec.is_some()
         })
     }
 

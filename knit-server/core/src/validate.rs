@@ -3,7 +3,8 @@
 use knit_rpc::api::FieldProblem;
 use knit_rpc::spec::{DeploymentSpec, REPLICAS_MAX};
 
-use crate::eligibility::{ASSIGNMENT_BYTES_MAX, spec_bytes};
+use crate::eligibility::ASSIGNMENT_BYTES_MAX;
+use crate::ledger::spec_bytes;
 
 /// A spec that was found to be sound.
 ///

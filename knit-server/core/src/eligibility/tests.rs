@@ -40,9 +40,16 @@ fn each_refused_node_is_named_with_its_reason() {
     node_mut(&mut snapshot, 4).last_beat = Some(knit_rpc::Timestamp::from_millis(990_000));
     deploy_on(&mut snapshot, 1, 1, instance_spec("a"), &[("role", "web")]);
     let deployment = &snapshot.deployments[&deployment_id(1)];
-    let wanted = Wanted { deployment: &deployment.id, slot: 0, spec: &deployment.spec };
-    let placements = Placements::of(&snapshot.instances);
-    let (fit, refusals) = candidates(&snapshot, &judge(&snapshot, NOW), &placements, wanted);
+    let wanted = Wanted {
+        deployment: &deployment.id,
+        slot: 0,
+        spec: &deployment.spec,
+        spec_hash: &deployment.spec_hash,
+        preferred: None,
+        only: None,
+    };
+    let placements = Placements::of(&snapshot);
+    let (fit, refusals) = candidates(&snapshot, &judge(&snapshot, NOW), &placements, &wanted);
     assert_eq!(fit.iter().map(|node| node.name()).collect::<Vec<_>>(), ["n5"]);
     let told: Vec<String> = refusals.iter().map(|r| format!("{}: {}", r.node, r.reason)).collect();
     assert_eq!(

@@ -175,7 +175,7 @@ fn a_failed_instance_is_tried_again_when_asked() {
     let failed = only(&snapshot, 0, 1);
     report(&mut snapshot, &failed, Phase::Failed);
     assert!(settle(&mut snapshot, NOW).is_empty(), "failed is final until somebody acts");
-    snapshot.instances.get_mut(&failed.id).unwrap().retry = true;
+    snapshot.instances.update(&failed.id, |instance| instance.retry = true);
     settle(&mut snapshot, NOW);
     assert_eq!(placed(&snapshot), ["d1.0 r1 a1 on n1"]);
 }
