@@ -29,7 +29,8 @@ struct OfNode {
 
 impl Instances {
     /// Takes an instance in; returns the one that had its id.
-    pub fn insert(&mut self, id: InstanceId, instance: Instance) -> Option<Instance> {
+    pub fn insert(&mut self, instance: Instance) -> Option<Instance> {
+        let id = instance.id.clone();
         let before = self.remove(&id);
         let of_node = self.by_node.entry(instance.node.clone()).or_default();
         of_node.ids.insert(id.clone());
@@ -76,7 +77,7 @@ impl Instances {
     pub fn update(&mut self, id: &InstanceId, change: impl FnOnce(&mut Instance)) {
         if let Some(mut instance) = self.remove(id) {
             change(&mut instance);
-            self.insert(instance.id.clone(), instance);
+            self.insert(instance);
         }
     }
 
@@ -159,8 +160,8 @@ impl Eq for Instances {}
 
 impl Extend<(InstanceId, Instance)> for Instances {
     fn extend<I: IntoIterator<Item = (InstanceId, Instance)>>(&mut self, instances: I) {
-        for (id, instance) in instances {
-            self.insert(id, instance);
+        for (_, instance) in instances {
+            self.insert(instance);
         }
     }
 }

@@ -71,7 +71,7 @@ impl Plan {
             snapshot.instances.remove(id);
         }
         for instance in &self.created {
-            snapshot.instances.insert(instance.id.clone(), instance.clone());
+            snapshot.instances.insert(instance.clone());
         }
         for (id, deployment) in &self.deployments {
             snapshot.specs.insert(deployment.spec_hash.clone(), deployment.spec.instance.clone());
@@ -240,7 +240,6 @@ impl<'a> Planner<'a> {
             &self.placements,
             &deployment.id,
             &deployment.spec,
-            &deployment.spec_hash,
         );
         let choice = chooser.choose(&self.placements, &wanted).map_err(|refused| Unplaced {
             slot,

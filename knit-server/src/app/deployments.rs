@@ -114,7 +114,7 @@ impl App {
             }
             store::commit(write).await?;
             for instance in failed {
-                world.snapshot.instances.insert(instance.id.clone(), instance);
+                world.snapshot.instances.insert(instance);
             }
             self.changed(world, deployment);
         }

@@ -34,7 +34,7 @@ impl Store {
         }
         for row in self.instance_rows().await? {
             let instance = instance(row)?;
-            snapshot.instances.insert(instance.id.clone(), instance);
+            snapshot.instances.insert(instance);
         }
         for (node_id, status) in self.observed_rows().await? {
             let status: InstanceStatus = from_json("report", &status)?;

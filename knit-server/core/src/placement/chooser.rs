@@ -54,9 +54,8 @@ impl<'a> Chooser<'a> {
         placements: &Placements<'_>,
         deployment: &DeploymentId,
         spec: &DeploymentSpec,
-        spec_hash: &SpecHash,
     ) -> Self {
-        let _ = (placements, deployment, spec, spec_hash);
+        let _ = (placements, deployment, spec);
         Self { snapshot, verdicts }
     }
 
