@@ -4,13 +4,15 @@ pub mod docker;
 pub mod fake;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use knit_agent_core::container::{ContainerPlan, NetworkPlan};
 use knit_agent_core::{Container, Owner};
+use knit_rpc::message::PullProgress;
+use knit_rpc::spec::ProbeKind;
 
 /// How long a container may take to end before it is made to.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -62,7 +64,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Interfaces of the bridges that containers hang on.
     async fn bridges(&self) -> Result<BTreeSet<String>, EngineError>;
     async fn has_image(&self, image: &str) -> Result<bool, EngineError>;
-    async fn pull(&self, image: &str) -> Result<(), EngineError>;
+    /// Tells `progress` how far it is, as often as it likes.
+    async fn pull(
+        &self,
+        image: &str,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), EngineError>;
     /// Makes the node's own network; recreates it when its subnet is another and nothing is on it.
     async fn ensure_network(&self, plan: &NetworkPlan) -> Result<(), EngineError>;
     async fn create(&self, plan: &ContainerPlan) -> Result<(), EngineError>;
@@ -72,6 +79,17 @@ pub trait Engine: Send + Sync + 'static {
     async fn remove(&self, container: &str) -> Result<(), EngineError>;
     /// Whether a container accepts connections on a TCP port.
     async fn accepts(&self, address: SocketAddrV4) -> bool;
+    /// Asks an instance's container one question, at an address that leads to it. The error is its
+    /// answer, in words.
+    async fn probe(
+        &self,
+        container: &str,
+        address: Option<Ipv4Addr>,
+        kind: &ProbeKind,
+        limit: Duration,
+    ) -> Result<(), String>;
+    /// The last `lines` lines that a container wrote, oldest first.
+    async fn log_tail(&self, container: &str, lines: usize) -> Result<Vec<String>, EngineError>;
     /// Removes the node's own network, if it carries the owner's labels.
     async fn remove_network(&self, owner: &Owner) -> Result<(), EngineError>;
     /// Something about a container changed; ends when the engine goes away.

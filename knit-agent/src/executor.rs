@@ -206,7 +206,7 @@ impl Executor {
         let Ok(_permit) = self.pulls.acquire().await else { return Ok(()) };
         self.step(instance, Step::Pulling).await;
         tracing::info!(instance.id = %instance, image, "pulling");
-        self.engine.pull(image).await.map_err(|error| {
+        self.engine.pull(image, &|_| {}).await.map_err(|error| {
             let message = format!("image {image} cannot be pulled: {error}");
             Failure { message, ..Failure::from(error) }
         })

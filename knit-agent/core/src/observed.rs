@@ -51,6 +51,27 @@ pub struct Container {
     pub exit_code: Option<i64>,
     /// Why the engine could not start it; empty when it could.
     pub error: String,
+    /// What its image's own HEALTHCHECK says; none when it has none, or does not run.
+    pub healthcheck: Option<Healthcheck>,
+    /// Docker volumes that it may write to, by name.
+    pub volumes: BTreeSet<String>,
+}
+
+/// What Docker's own HEALTHCHECK says of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Healthcheck {
+    pub state: HealthState,
+    /// From the container's start until the first answer may be there.
+    pub first_within: Duration,
+    /// The last answer, shortened; empty before there is one.
+    pub answer: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HealthState {
+    Starting,
+    Healthy,
+    Unhealthy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

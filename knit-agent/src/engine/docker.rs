@@ -4,23 +4,28 @@
 //! observe   labels -> list of ids -> inspect one by one -> Container
 //! create    ContainerPlan -> Docker's own body
 //! network   the node's own bridge network
+//! pull      image -> Docker's steps -> bytes
+//! probe     is it well? · logs   what did it write last?
 //! refusal   Docker's words -> will waiting mend it?
 //! ```
 
 mod create;
+mod logs;
 mod network;
 mod observe;
+mod probe;
+mod pull;
 mod refusal;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::Docker as Client;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
@@ -28,7 +33,8 @@ use knit_agent_core::container::{
     ContainerPlan, LABEL_CLUSTER, LABEL_NODE, NetworkPlan, owner_labels,
 };
 use knit_agent_core::{Container, Owner};
-
+use knit_rpc::message::PullProgress;
+use knit_rpc::spec::ProbeKind;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -37,18 +43,21 @@ use super::{ACCEPT_MAX, Engine, EngineError, EngineInfo};
 /// Longest wait for one answer; more than a stop's grace.
 const ANSWER_MAX_SECS: u64 = 120;
 /// What makes a container be looked at again; health checks make many events of other names.
-const EVENTS: [&str; 8] = ["create", "start", "die", "stop", "kill", "destroy", "pause", "unpause"];
+const EVENTS: [&str; 9] =
+    ["create", "start", "die", "stop", "kill", "destroy", "pause", "unpause", "health_status"];
 
 /// Docker behind a Unix socket. The connection is made anew after Docker went away.
 #[derive(Debug, Clone)]
 pub struct Docker {
     socket: String,
+    hanging: probe::Hanging,
 }
 
 impl Docker {
     /// `unix:///var/run/docker.sock`, or a path.
     pub fn new(socket: &str) -> Self {
-        Self { socket: socket.trim_start_matches("unix://").to_owned() }
+        let socket = socket.trim_start_matches("unix://").to_owned();
+        Self { socket, hanging: probe::Hanging::default() }
     }
 
     pub(super) fn client(&self) -> Result<Client, EngineError> {
@@ -139,19 +148,12 @@ impl Engine for Docker {
         }
     }
 
-    async fn pull(&self, image: &str) -> Result<(), EngineError> {
-        let client = self.client()?;
-        let (name, tag) = split_image(image);
-        let mut options = CreateImageOptionsBuilder::new().from_image(name);
-        if let Some(tag) = tag {
-            options = options.tag(tag);
-        }
-        let mut progress = client.create_image(Some(options.build()), None, None);
-        while let Some(step) = progress.next().await {
-            // Errors come inside the stream, after a friendly 200.
-            step.map_err(|error| self.refusal(&error))?;
-        }
-        Ok(())
+    async fn pull(
+        &self,
+        image: &str,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), EngineError> {
+        pull::run(self, image, progress).await
     }
 
     async fn ensure_network(&self, plan: &NetworkPlan) -> Result<(), EngineError> {
@@ -205,6 +207,20 @@ impl Engine for Docker {
         timeout(ACCEPT_MAX, connecting).await.is_ok_and(|connected| connected.is_ok())
     }
 
+    async fn probe(
+        &self,
+        container: &str,
+        address: Option<Ipv4Addr>,
+        kind: &ProbeKind,
+        limit: Duration,
+    ) -> Result<(), String> {
+        probe::ask(self, container, address, kind, limit).await
+    }
+
+    async fn log_tail(&self, container: &str, lines: usize) -> Result<Vec<String>, EngineError> {
+        logs::tail(self, container, lines).await
+    }
+
     async fn remove_network(&self, owner: &Owner) -> Result<(), EngineError> {
         network::remove(self, owner).await
     }
@@ -225,17 +241,6 @@ impl Engine for Docker {
     }
 }
 
-/// Name and tag for a pull; a digest stays with the name.
-fn split_image(image: &str) -> (&str, Option<&str>) {
-    if image.contains('@') {
-        return (image, None);
-    }
-    match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-        _ => (image, Some("latest")),
-    }
-}
-
 /// Whether a network carries the owner's labels.
 fn is_owned(labels: Option<&HashMap<String, String>>, owner: &Owner) -> bool {
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
@@ -246,19 +251,6 @@ fn is_owned(labels: Option<&HashMap<String, String>>, owner: &Owner) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_image_without_a_tag_is_pulled_as_latest_and_not_in_all_its_tags() {
-        for (image, expected) in [
-            ("nginx", ("nginx", Some("latest"))),
-            ("nginx:alpine", ("nginx", Some("alpine"))),
-            ("r.example:5000/app", ("r.example:5000/app", Some("latest"))),
-            ("r.example:5000/app:1", ("r.example:5000/app", Some("1"))),
-            ("app@sha256:00", ("app@sha256:00", None)),
-        ] {
-            assert_eq!(split_image(image), expected);
-        }
-    }
 
     #[tokio::test]
     async fn no_docker_is_said_with_its_socket() {

@@ -9,8 +9,11 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use knit_agent_core::container::{BRIDGE, ContainerPlan, NETWORK, NetworkPlan, owner_labels};
+use knit_agent_core::observed::Healthcheck;
 use knit_agent_core::{Container, ContainerState, Owner};
 use knit_rpc::Timestamp;
+use knit_rpc::message::PullProgress;
+use knit_rpc::spec::ProbeKind;
 use tokio::sync::Notify;
 
 use super::{Engine, EngineError, EngineInfo};
@@ -37,6 +40,22 @@ struct State {
     next: u8,
     deaf: bool,
     stubborn: bool,
+    slow_pull: Option<Duration>,
+    /// Part of a container's name, part of a question, and what it answers; the last that fits.
+    answers: Vec<(String, String, Answer)>,
+    /// How often each container was asked each question.
+    probed: BTreeMap<(String, String), usize>,
+    /// What each container wrote, by name.
+    logs: BTreeMap<String, Vec<String>>,
+}
+
+/// What a container answers to a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Well,
+    Ill(String),
+    /// Nothing, until the time is up.
+    None,
 }
 
 /// Clones share the containers: an agent that was killed and one that comes after it.
@@ -68,6 +87,44 @@ impl FakeEngine {
     /// Has every container take its whole grace to end, or none.
     pub fn harden(&self, stubborn: bool) {
         self.lock().stubborn = stubborn;
+    }
+
+    /// Has every pull take this long, or none.
+    pub fn slow_pulls(&self, slow: Option<Duration>) {
+        self.lock().slow_pull = slow;
+    }
+
+    /// What containers whose name holds `name` answer to probes whose text holds `question`; they
+    /// are well until then.
+    pub fn answer(&self, name: &str, question: &str, answer: Answer) {
+        self.lock().answers.push((name.to_owned(), question.to_owned(), answer));
+    }
+
+    /// How often probes whose text holds `question` were asked of containers whose name holds
+    /// `name`.
+    pub fn probed(&self, name: &str, question: &str) -> usize {
+        let state = self.lock();
+        let fitting = state
+            .probed
+            .iter()
+            .filter(|((of, asked), _)| of.contains(name) && asked.contains(question));
+        fitting.map(|(_, times)| times).sum()
+    }
+
+    /// Has a container write a line.
+    pub fn write_log(&self, name: &str, line: &str) {
+        let mut state = self.lock();
+        if let Some(name) = find(&mut state, name).map(|found| found.name.clone()) {
+            state.logs.entry(name).or_default().push(line.to_owned());
+        }
+    }
+
+    /// What a container's own HEALTHCHECK says from now on.
+    pub fn check(&self, name: &str, healthcheck: Option<Healthcheck>) {
+        if let Some(container) = find(&mut self.lock(), name) {
+            container.healthcheck = healthcheck;
+        }
+        self.changed.notify_waiters();
     }
 
     pub fn add_image(&self, image: &str) {
@@ -146,8 +203,17 @@ impl Engine for FakeEngine {
         Ok(self.lock().images.contains(image))
     }
 
-    async fn pull(&self, image: &str) -> Result<(), EngineError> {
-        self.called(Call::Pull, image)?.images.insert(image.to_owned());
+    async fn pull(
+        &self,
+        image: &str,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), EngineError> {
+        let slow = self.called(Call::Pull, image)?.slow_pull;
+        if let Some(slow) = slow {
+            progress(PullProgress { done: 50, total: 200 });
+            tokio::time::sleep(slow).await;
+        }
+        self.lock().images.insert(image.to_owned());
         Ok(())
     }
 
@@ -175,6 +241,8 @@ impl Engine for FakeEngine {
             finished_at: None,
             exit_code: None,
             error: String::new(),
+            healthcheck: None,
+            volumes: BTreeSet::new(),
         };
         state.containers.insert(id, container);
         Ok(())
@@ -216,6 +284,40 @@ impl Engine for FakeEngine {
 
     async fn accepts(&self, _address: SocketAddrV4) -> bool {
         !self.lock().deaf
+    }
+
+    async fn probe(
+        &self,
+        container: &str,
+        _address: Option<Ipv4Addr>,
+        kind: &ProbeKind,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let answer = {
+            let mut state = self.lock();
+            let name = find(&mut state, container).map(|found| found.name.clone());
+            let asked = (name.unwrap_or_default(), kind.to_string());
+            *state.probed.entry(asked.clone()).or_default() += 1;
+            let scripted = state.answers.iter().rev().find(|(of, question, _)| {
+                asked.0.contains(of.as_str()) && asked.1.contains(question.as_str())
+            });
+            scripted.map(|(_, _, answer)| answer.clone())
+        };
+        match answer {
+            None | Some(Answer::Well) => Ok(()),
+            Some(Answer::Ill(words)) => Err(words),
+            Some(Answer::None) => {
+                tokio::time::sleep(limit).await;
+                Err(format!("no answer within {} ms", limit.as_millis()))
+            }
+        }
+    }
+
+    async fn log_tail(&self, container: &str, lines: usize) -> Result<Vec<String>, EngineError> {
+        let mut state = self.lock();
+        let name = find(&mut state, container).ok_or_else(|| missing(container))?.name.clone();
+        let log = state.logs.get(&name).cloned().unwrap_or_default();
+        Ok(log[log.len().saturating_sub(lines)..].to_vec())
     }
 
     async fn remove_network(&self, _owner: &Owner) -> Result<(), EngineError> {

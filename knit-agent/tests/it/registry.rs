@@ -65,10 +65,10 @@ fn an_image_that_is_missing_is_pulled_from_its_registry() {
         docker(&format!("push {image}"));
         docker(&format!("rmi {image} {IMAGE}"));
         assert!(!engine.has_image(&image).await.unwrap(), "it is gone from here");
-        engine.pull(&image).await.unwrap();
+        engine.pull(&image, &|_| {}).await.unwrap();
         assert!(engine.has_image(&image).await.unwrap());
 
-        let error = engine.pull(&format!("{REGISTRY}/team/web:2")).await.unwrap_err();
+        let error = engine.pull(&format!("{REGISTRY}/team/web:2"), &|_| {}).await.unwrap_err();
         assert!(error.is_permanent(), "{error}");
         assert!(error.to_string().contains("manifest"), "Docker's own words: {error}");
     });

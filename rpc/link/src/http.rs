@@ -2,6 +2,7 @@
 
 mod discover;
 mod events;
+mod status;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 pub use discover::{ASK_TIMEOUT, discover};
 pub use events::EventStream;
+pub use status::get_status;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

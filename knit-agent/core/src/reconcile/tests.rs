@@ -71,6 +71,8 @@ pub(crate) fn container(wanted: &Wanted, state: ContainerState, host: u8) -> Con
         finished_at: (state == ContainerState::Exited).then(|| Timestamp::from_millis(2_000)),
         exit_code: (state == ContainerState::Exited).then_some(1),
         error: String::new(),
+        healthcheck: None,
+        volumes: BTreeSet::new(),
     }
 }
 

@@ -2,17 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerState as Shown, ContainerStateStatusEnum,
+    ContainerInspectResponse, ContainerState as Shown, ContainerStateStatusEnum, HealthConfig,
+    HealthStatusEnum, MountPoint,
 };
+use knit_agent_core::observed::{HealthState, Healthcheck};
 use knit_agent_core::{Container, ContainerState};
 use knit_rpc::Timestamp;
 
 /// None when Docker shows no id or state, which then is no container to speak of.
 pub(super) fn container(inspected: ContainerInspectResponse) -> Option<Container> {
     let state = inspected.state?;
-    let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
+    let config = inspected.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
+    let healthcheck = healthcheck(&state, &config.healthcheck.unwrap_or_default());
+    let mounts = inspected.mounts.unwrap_or_default();
     let networks = inspected.network_settings.and_then(|settings| settings.networks);
     let endpoints = networks.unwrap_or_default();
     // One that does not run keeps its networks' names, but hangs on none.
@@ -37,6 +43,45 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> Option<Container
         finished_at: moment(state.finished_at.as_deref()),
         exit_code: state.exit_code,
         error: state.error.unwrap_or_default(),
+        healthcheck,
+        volumes: mounts.into_iter().filter_map(written_volume).collect(),
+    })
+}
+
+fn written_volume(mount: MountPoint) -> Option<String> {
+    let is_volume = mount.typ.as_deref() == Some("volume");
+    mount.name.filter(|_| is_volume && mount.rw != Some(false))
+}
+
+/// Docker's own defaults, where the image leaves them out.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Characters of an answer that are kept.
+const ANSWER_CHARS_MAX: usize = 200;
+
+fn healthcheck(state: &Shown, config: &HealthConfig) -> Option<Healthcheck> {
+    let health = state.health.as_ref().filter(|_| state.running == Some(true))?;
+    let span = |nanos: Option<i64>, default: Duration| match nanos.map(u64::try_from) {
+        Some(Ok(nanos @ 1..)) => Duration::from_nanos(nanos),
+        _ => default,
+    };
+    let answer = health.log.iter().flatten().next_back().map(|last| {
+        let output = last.output.as_deref().unwrap_or_default();
+        let output: Vec<&str> = output.split_whitespace().collect();
+        let code = last.exit_code.map(|code| format!("exit code {code}: ")).unwrap_or_default();
+        format!("{code}{}", output.join(" ")).chars().take(ANSWER_CHARS_MAX).collect::<String>()
+    });
+    Some(Healthcheck {
+        state: match health.status? {
+            HealthStatusEnum::STARTING => HealthState::Starting,
+            HealthStatusEnum::HEALTHY => HealthState::Healthy,
+            HealthStatusEnum::UNHEALTHY => HealthState::Unhealthy,
+            HealthStatusEnum::EMPTY | HealthStatusEnum::NONE => return None,
+        },
+        first_within: span(config.start_period, Duration::ZERO)
+            + span(config.interval, INTERVAL_DEFAULT)
+            + span(config.timeout, TIMEOUT_DEFAULT),
+        answer: answer.unwrap_or_default(),
     })
 }
 
