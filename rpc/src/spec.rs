@@ -363,6 +363,21 @@ impl InstanceSpec {
         hash::of(self)
     }
 
+    /// The image's full name: the registry goes before a name that holds none.
+    pub fn image_reference(&self) -> String {
+        let names_registry = self
+            .image
+            .split_once('/')
+            .is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost");
+        match self.registry.as_deref().map(|registry| registry.trim_end_matches('/')) {
+            Some(registry) if !names_registry && !registry.is_empty() => {
+                let host = registry.trim_start_matches("https://").trim_start_matches("http://");
+                format!("{host}/{}", self.image)
+            }
+            _ => self.image.clone(),
+        }
+    }
+
     /// Whether the instance shares its host's network, so that nothing is mapped.
     pub fn uses_host_network(&self) -> bool {
         self.networks.iter().any(|network| network == "host")

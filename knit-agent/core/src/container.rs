@@ -117,19 +117,9 @@ fn hostname(deployment: &str, slot: u32) -> String {
     format!("{head}{suffix}")
 }
 
-/// The image's full name: the spec's registry goes before a name that holds none.
+/// The image's full name.
 pub fn image(spec: &InstanceSpec) -> String {
-    let names_registry = spec
-        .image
-        .split_once('/')
-        .is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost");
-    match spec.registry.as_deref().map(|registry| registry.trim_end_matches('/')) {
-        Some(registry) if !names_registry && !registry.is_empty() => {
-            let host = registry.trim_start_matches("https://").trim_start_matches("http://");
-            format!("{host}/{}", spec.image)
-        }
-        _ => spec.image.clone(),
-    }
+    spec.image_reference()
 }
 
 /// The labels that make something ours.

@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
+use knit_rpc::api::RolloutState;
 use knit_rpc::id::{DeploymentId, InstanceId, SpecHash};
 use knit_rpc::message::{AssignedInstance, Generation};
-use knit_rpc::spec::{DeploymentSpec, InstanceSpec};
+use knit_rpc::spec::{DeploymentSpec, InstanceSpec, Mode, VolumeName};
 
-use crate::assignment::SentAssignment;
-use crate::snapshot::{Deployment, Instance, Node, Snapshot};
+use crate::assignment::{Outline, SentAssignment};
+use crate::revise;
+use crate::snapshot::{Deployment, Instance, Node, Snapshot, Volume};
 
 /// How far above this server's epoch a node's may be. A server that forgot is a few lives behind,
 /// not a million; whoever says more would drive the epoch to its end, from where it cannot rise.
@@ -33,6 +35,7 @@ pub struct Adoption {
     pub deployments: BTreeMap<DeploymentId, Deployment>,
     pub specs: BTreeMap<SpecHash, InstanceSpec>,
     pub instances: BTreeMap<InstanceId, Instance>,
+    pub volumes: BTreeMap<VolumeName, Volume>,
 }
 
 impl Adoption {
@@ -40,7 +43,12 @@ impl Adoption {
     pub fn apply(&self, snapshot: &mut Snapshot) {
         snapshot.deployments.extend(self.deployments.clone());
         snapshot.specs.extend(self.specs.clone());
-        snapshot.instances.extend(self.instances.clone());
+        for instance in self.instances.values() {
+            snapshot.instances.insert(instance.clone());
+        }
+        for (name, volume) in &self.volumes {
+            snapshot.volumes.insert(name.clone(), volume.clone());
+        }
     }
 }
 
@@ -82,6 +90,14 @@ pub fn adopt(snapshot: &Snapshot, held: &SentAssignment, now: Timestamp) -> Adop
             retry: false,
             because: "taken in from its node".to_owned(),
         };
+        for mount in &spec.volumes {
+            let name = VolumeName::of(&assigned.project, mount, assigned.slot);
+            let node = held.assignment.node.clone();
+            if !snapshot.volumes.contains_key(&name) {
+                let volume = Volume { node, created_at: now, removing: false };
+                adoption.volumes.entry(name).or_insert(volume);
+            }
+        }
         adoption.instances.insert(assigned.id.clone(), instance);
     }
     adoption
@@ -111,40 +127,43 @@ fn take_deployment(
         return Some(holder.id.clone());
     }
     let outline = held.deployments.get(id);
-    let replicas = outline
-        .map_or(0, |outline| outline.replicas)
-        .max(assigned.slot.saturating_add(1))
-        .max(known.as_ref().filter(|k| k.hold_until.is_some()).map_or(0, |k| k.spec.replicas));
-    let selector = outline.map(|outline| outline.node_selector.clone()).unwrap_or_default();
-    let same_revision = known.as_ref().is_some_and(|k| k.revision == assigned.revision);
-    if same_revision && known.as_ref().is_some_and(|k| k.hold_until.is_none()) {
+    if known.as_ref().is_some_and(|k| k.revision >= assigned.revision && k.hold_until.is_none()) {
         return Some(id.clone());
     }
-    let created_at = known.as_ref().map_or(now, |known| known.created_at);
-    adoption.deployments.insert(
-        id.clone(),
-        Deployment {
-            id: id.clone(),
-            revision: assigned.revision,
-            spec: DeploymentSpec {
-                project: assigned.project.clone(),
-                replicas,
-                node_selector: selector,
-                ..DeploymentSpec::new(assigned.deployment.clone(), spec.clone())
-            },
-            spec_hash: assigned.spec.clone(),
-            created_at,
-            updated_at: now,
-            removed_at: None,
-            hold_until: Some(now.plus(HOLD)),
-            stopped: false,
-            restart_floor: 0,
-            stable: None,
-            revisions: BTreeMap::new(),
-            rollout: None,
-        },
-    );
+    let taken = outlined(held, assigned, spec, outline, known.as_ref(), now);
+    adoption.deployments.insert(id.clone(), taken);
     Some(id.clone())
+}
+
+/// The deployment as its outline tells it; what an older server sent has none.
+fn outlined(
+    held: &SentAssignment,
+    assigned: &AssignedInstance,
+    instance: &InstanceSpec,
+    outline: Option<&Outline>,
+    known: Option<&Deployment>,
+    now: Timestamp,
+) -> Deployment {
+    let mut spec = outline.map_or_else(
+        || DeploymentSpec::new(assigned.deployment.clone(), instance.clone()),
+        |outline| outline.spec(&held.assignment.specs),
+    );
+    spec.project = assigned.project.clone();
+    spec.replicas = spec
+        .replicas
+        .max(if spec.mode == Mode::Replicated { assigned.slot.saturating_add(1) } else { 1 })
+        .max(known.filter(|k| k.hold_until.is_some()).map_or(0, |k| k.spec.replicas));
+    let mut deployment = revise::first(assigned.deployment_id.clone(), spec, now);
+    let revision = outline.map_or(assigned.revision, |outline| outline.revision);
+    deployment.revisions =
+        deployment.revisions.into_values().map(|first| (revision, first)).collect();
+    deployment.revision = revision;
+    deployment.created_at = known.map_or(now, |known| known.created_at);
+    deployment.restart_floor = outline.map_or(0, |outline| outline.restart_floor);
+    deployment.hold_until = Some(now.plus(HOLD));
+    // What it was before is not known; what runs is what there is to go back to.
+    revise::end(&mut deployment, RolloutState::Succeeded, None, Vec::new(), now);
+    deployment
 }
 
 /// The attempt that an instance's id was derived from.
@@ -173,6 +192,11 @@ mod tests {
         deploy(&mut snapshot, 2, 1, instance_spec("b"));
         settle(&mut snapshot, NOW);
         run_all(&mut snapshot);
+        let ids: Vec<_> = snapshot.instances.keys().cloned().collect();
+        for id in &ids {
+            let because = "taken in from its node".to_owned();
+            snapshot.instances.update(id, |instance| instance.because = because);
+        }
         let held = (1..=2)
             .map(|n| {
                 let generation = snapshot.nodes[&node_id(n)].generation;

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use knit_rpc::id::{DeploymentId, NodeId};
-use knit_rpc::message::{AssignedInstance, Generation, NodeAssignment};
+use knit_rpc::id::{DeploymentId, NodeId, ProjectName, SpecHash};
+use knit_rpc::message::{AssignedInstance, Generation, NetworkDriver, NetworkSpec, NodeAssignment};
+use knit_rpc::spec::{DeploymentSpec, InstanceSpec, RunPolicy, VolumeName};
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{Instance, Snapshot};
+use crate::rollout;
+use crate::snapshot::{Deployment, Instance, Snapshot};
 
 /// A node's assignment with what only the server reads of it, should it ever have to take it in
 /// again. Agents ignore the key and keep the bytes.
@@ -21,9 +23,37 @@ pub struct SentAssignment {
 /// What of a deployment no instance tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outline {
-    pub replicas: u32,
+    pub revision: u64,
+    pub spec_hash: SpecHash,
+    /// The newest revision's spec. Its container's part is left at its default when the
+    /// assignment carries it by its hash already.
+    pub spec: DeploymentSpec,
     #[serde(default)]
-    pub node_selector: BTreeMap<String, String>,
+    pub restart_floor: u64,
+}
+
+impl Outline {
+    fn of(deployment: &Deployment, carried: &BTreeMap<SpecHash, InstanceSpec>) -> Self {
+        let mut spec = deployment.spec.clone();
+        if carried.contains_key(&deployment.spec_hash) {
+            spec.instance = InstanceSpec::default();
+        }
+        Self {
+            revision: deployment.revision,
+            spec_hash: deployment.spec_hash.clone(),
+            spec,
+            restart_floor: deployment.restart_floor,
+        }
+    }
+
+    /// The spec, whole.
+    pub fn spec(&self, carried: &BTreeMap<SpecHash, InstanceSpec>) -> DeploymentSpec {
+        let mut spec = self.spec.clone();
+        if let Some(instance) = carried.get(&self.spec_hash) {
+            spec.instance = instance.clone();
+        }
+        spec
+    }
 }
 
 /// The generation after `generation` within `epoch`.
@@ -34,48 +64,77 @@ pub fn next(generation: Generation, epoch: u64) -> Generation {
 /// Writes out what a node should run.
 pub fn of_node(snapshot: &Snapshot, node: &NodeId, generation: Generation) -> SentAssignment {
     let mut specs = BTreeMap::new();
-    let mut deployments = BTreeMap::new();
+    let mut policies = BTreeMap::new();
+    let mut networks: BTreeMap<(ProjectName, String), NetworkSpec> = BTreeMap::new();
+    let mut owners: BTreeMap<&DeploymentId, &Deployment> = BTreeMap::new();
     let mut instances = Vec::new();
-    for instance in snapshot.instances.values().filter(|instance| instance.node == *node) {
-        let (Some(assigned), Some(spec)) =
-            (assigned(snapshot, instance), snapshot.specs.get(&instance.spec))
+    for instance in snapshot.instances.on_node(node) {
+        let (Some(deployment), Some(spec)) =
+            (snapshot.deployments.get(&instance.deployment), snapshot.specs.get(&instance.spec))
         else {
             continue;
         };
-        if let Some(deployment) = snapshot.deployments.get(&instance.deployment) {
-            deployments.entry(deployment.id.clone()).or_insert_with(|| Outline {
-                replicas: deployment.spec.replicas,
-                node_selector: deployment.spec.node_selector.clone(),
-            });
+        let policy = policy(deployment, instance);
+        let policy_hash = (policy != RunPolicy::default()).then(|| policy.hash());
+        if let Some(hash) = &policy_hash {
+            policies.insert(hash.clone(), policy);
         }
+        for name in &spec.networks {
+            let key = (deployment.spec.project.clone(), name.clone());
+            if let Some(network) = snapshot.networks.get(&key)
+                && network.spec.driver == NetworkDriver::Bridge
+            {
+                networks.insert(key, network.spec.clone());
+            }
+        }
+        owners.insert(&deployment.id, deployment);
         specs.insert(instance.spec.clone(), spec.clone());
-        instances.push(assigned);
+        instances.push(AssignedInstance {
+            id: instance.id.clone(),
+            project: deployment.spec.project.clone(),
+            deployment: deployment.spec.name.clone(),
+            deployment_id: instance.deployment.clone(),
+            slot: instance.slot,
+            revision: instance.revision,
+            spec: instance.spec.clone(),
+            policy: policy_hash,
+            held: rollout::is_held(deployment, instance),
+        });
     }
+    let keep_images = owners.values().filter_map(|owner| way_back(owner)).collect();
+    let deployments =
+        owners.into_iter().map(|(id, owner)| (id.clone(), Outline::of(owner, &specs))).collect();
     let assignment = NodeAssignment {
         cluster: snapshot.cluster.clone(),
         node: node.clone(),
         generation,
         specs,
         instances,
-        policies: BTreeMap::new(),
-        networks: Vec::new(),
-        remove_volumes: BTreeSet::new(),
-        keep_images: BTreeSet::new(),
+        policies,
+        networks: networks.into_values().collect(),
+        remove_volumes: removing(snapshot, node),
+        keep_images,
     };
     SentAssignment { assignment, deployments }
 }
 
-fn assigned(snapshot: &Snapshot, instance: &Instance) -> Option<AssignedInstance> {
-    let deployment = snapshot.deployments.get(&instance.deployment)?;
-    Some(AssignedInstance {
-        id: instance.id.clone(),
-        project: deployment.spec.project.clone(),
-        deployment: deployment.spec.name.clone(),
-        deployment_id: instance.deployment.clone(),
-        slot: instance.slot,
-        revision: instance.revision,
-        spec: instance.spec.clone(),
-        policy: None,
-        held: false,
-    })
+/// How the instance is kept: as the newest revision says, when it is as that wants it.
+fn policy(deployment: &Deployment, instance: &Instance) -> RunPolicy {
+    let target = rollout::target(deployment, instance.slot);
+    if instance.spec == *target.spec_hash {
+        return target.spec.policy();
+    }
+    let own = deployment.revisions.get(&instance.revision);
+    own.map_or_else(|| deployment.spec.policy(), |revision| revision.spec.policy())
+}
+
+/// The image that a rollback would need.
+fn way_back(deployment: &Deployment) -> Option<String> {
+    let stable = deployment.revisions.get(&deployment.stable?)?;
+    Some(stable.spec.instance.image_reference())
+}
+
+fn removing(snapshot: &Snapshot, node: &NodeId) -> BTreeSet<VolumeName> {
+    let here = snapshot.volumes.iter().filter(|(_, volume)| volume.node == *node);
+    here.filter(|(_, volume)| volume.removing).map(|(name, _)| name.clone()).collect()
 }

@@ -19,6 +19,7 @@ pub mod placement;
 pub mod plan;
 pub mod preview;
 pub mod revise;
+pub mod rollout;
 pub mod snapshot;
 pub mod status;
 pub mod subnets;

@@ -67,14 +67,11 @@ pub fn rollback(
     automatic: bool,
     now: Timestamp,
 ) -> Result<Deployment, String> {
-    let to = match to.or_else(|| stable_before(known)) {
-        Some(to) => to,
-        None => {
-            return Err(format!(
-                "deployment {} has no earlier stable revision to go back to",
-                known.spec.name
-            ));
-        }
+    let Some(to) = to.or_else(|| stable_before(known)) else {
+        return Err(format!(
+            "deployment {} has no earlier stable revision to go back to",
+            known.spec.name
+        ));
     };
     let Some(revision) = known.revisions.get(&to) else {
         let kept: Vec<String> = known.revisions.keys().map(ToString::to_string).collect();
@@ -252,6 +249,8 @@ fn advance(deployment: &mut Deployment, spec: DeploymentSpec, cause: Cause, now:
         started_at: now,
         progress_at: now,
         healthy: 0,
+        pulled: 0,
+        announced: false,
     });
     admit_at_once(deployment);
     prune(deployment);

@@ -324,6 +324,12 @@ pub struct Rollout {
     /// Slots that were healthy then.
     #[serde(default)]
     pub healthy: u32,
+    /// Bytes of images that had been pulled then.
+    #[serde(default)]
+    pub pulled: u64,
+    /// Whether the nodes that have instances of it already were told what changed for these.
+    #[serde(default)]
+    pub announced: bool,
 }
 
 /// One container of one slot, as decided.

@@ -5,13 +5,16 @@ use std::net::Ipv4Addr;
 
 use knit_rpc::Timestamp;
 use knit_rpc::api::{
-    Availability, DeploymentState, DeploymentView, InstanceView, NodeState, NodeView, Reserved,
-    Unplaced,
+    Availability, Cause, DeploymentState, DeploymentView, InstanceView, NodeState, NodeView,
+    Reserved, RolloutState, RolloutView, Unplaced,
 };
-use knit_rpc::id::{DeploymentId, NodeId};
+use knit_rpc::id::DeploymentId;
 use knit_rpc::message::{InstanceStatus, Phase, Usage};
+use knit_rpc::spec::{Mode, VolumeName};
 
+use crate::eligibility;
 use crate::liveness::Verdicts;
+use crate::preview;
 use crate::snapshot::{Deployment, Instance, Node, Snapshot};
 
 /// A mesh peer as the server's sidecar lists it, parsed.
@@ -35,15 +38,8 @@ pub struct MeshView {
 
 /// One list of hosts: registered nodes, and mesh peers without an agent.
 pub fn nodes(snapshot: &Snapshot, verdicts: &Verdicts, mesh: &MeshView) -> Vec<NodeView> {
-    let mut counts: BTreeMap<&NodeId, u32> = BTreeMap::new();
-    for instance in snapshot.instances.values() {
-        *counts.entry(&instance.node).or_default() += 1;
-    }
-    let mut views: Vec<NodeView> = snapshot
-        .nodes
-        .values()
-        .map(|node| node_view(node, verdicts, mesh, counts.get(&node.id).copied().unwrap_or(0)))
-        .collect();
+    let mut views: Vec<NodeView> =
+        snapshot.nodes.values().map(|node| node_view(snapshot, node, verdicts, mesh)).collect();
     let claimed: BTreeSet<&str> =
         snapshot.nodes.values().map(|node| node.facts.wg_pubkey.as_str()).collect();
     views.extend(
@@ -65,7 +61,8 @@ pub fn nodes(snapshot: &Snapshot, verdicts: &Verdicts, mesh: &MeshView) -> Vec<N
     views
 }
 
-fn node_view(node: &Node, verdicts: &Verdicts, mesh: &MeshView, instances: u32) -> NodeView {
+fn node_view(snapshot: &Snapshot, node: &Node, verdicts: &Verdicts, mesh: &MeshView) -> NodeView {
+    let instances: Vec<&Instance> = snapshot.instances.on_node(&node.id).collect();
     let verdict = verdicts.nodes.get(&node.id);
     let facts = &node.facts;
     let key = (!facts.wg_pubkey.is_empty()).then(|| facts.wg_pubkey.clone());
@@ -86,7 +83,7 @@ fn node_view(node: &Node, verdicts: &Verdicts, mesh: &MeshView, instances: u32) 
         last_heartbeat: node.last_beat,
         subnet: node.subnet,
         labels: node.labels(),
-        instances,
+        instances: u32::try_from(instances.len()).unwrap_or(u32::MAX),
         arch: facts.arch.clone(),
         kernel: facts.kernel.clone(),
         docker: facts.docker.clone(),
@@ -95,12 +92,49 @@ fn node_view(node: &Node, verdicts: &Verdicts, mesh: &MeshView, instances: u32) 
         memory: facts.memory,
         disk: facts.disk,
         usage: facts.usage,
-        reserved: Reserved::default(),
+        reserved: reserved(snapshot, &instances),
         availability: node.availability,
-        draining: Vec::new(),
+        draining: draining(snapshot, node, &instances),
         boot: node.boot().to_owned(),
         rebooted_at: node.rebooted_at,
     }
+}
+
+fn reserved(snapshot: &Snapshot, instances: &[&Instance]) -> Reserved {
+    let specs = instances.iter().filter_map(|instance| snapshot.specs.get(&instance.spec));
+    specs.fold(Reserved::default(), |sum, spec| Reserved {
+        cpu_millis: sum.cpu_millis + spec.resources.cpu.map_or(0, |cpu| cpu.as_millis().into()),
+        memory: sum.memory + spec.resources.memory.map_or(0, |memory| memory.0),
+        disk: sum.disk + spec.resources.disk.map_or(0, |disk| disk.0),
+    })
+}
+
+/// What a drain still waits for, each with what keeps it.
+fn draining(snapshot: &Snapshot, node: &Node, instances: &[&Instance]) -> Vec<String> {
+    if node.availability != Availability::Draining {
+        return Vec::new();
+    }
+    let sentence = |instance: &&Instance| {
+        let deployment = snapshot.deployments.get(&instance.deployment)?;
+        let name = format!("{}.{}", deployment.spec.name, instance.slot);
+        let pinned = deployment.spec.instance.volumes.iter().find(|mount| {
+            let volume = VolumeName::of(&deployment.spec.project, mount, instance.slot);
+            snapshot.volumes.get(&volume).is_some_and(|volume| volume.node == node.id)
+        });
+        if let Some(mount) = pinned {
+            return Some(format!("{name} stays with its volume {}", mount.name));
+        }
+        let mut others = snapshot.instances.of_slot(&instance.deployment, instance.slot);
+        let replacement = others.find(|other| other.node != node.id);
+        Some(match replacement {
+            Some(other) => {
+                let place = snapshot.nodes.get(&other.node).map_or("another node", Node::name);
+                format!("{name} moves to {place}: {}", snapshot.phase_of(other))
+            }
+            None => format!("{name} has no other place yet"),
+        })
+    };
+    instances.iter().filter_map(sentence).collect()
 }
 
 fn discovered(peer: &Peer, server: bool) -> NodeView {
@@ -157,8 +191,7 @@ pub fn deployment(
     deployment: &Deployment,
     unplaced: &[Unplaced],
 ) -> DeploymentView {
-    let mine: Vec<&Instance> =
-        snapshot.instances.values().filter(|i| i.deployment == deployment.id).collect();
+    let mine: Vec<&Instance> = snapshot.instances.of_deployment(&deployment.id).collect();
     let mut views: Vec<InstanceView> =
         mine.iter().map(|instance| decided_view(snapshot, deployment, instance)).collect();
     views.extend(leftovers(snapshot, |status| status.deployment_id == deployment.id));
@@ -170,13 +203,15 @@ pub fn deployment(
         .filter(|i| !verdicts.is_gone(&i.node))
         .map(|i| i.slot)
         .collect::<BTreeSet<u32>>();
+    let slots = slots(snapshot, verdicts, deployment);
+    let running = u32::try_from(running.len()).unwrap_or(u32::MAX);
     DeploymentView {
         project: deployment.spec.project.clone(),
         name: deployment.spec.name.clone(),
         revision: deployment.revision,
-        replicas: deployment.spec.replicas,
-        running: u32::try_from(running.len()).unwrap_or(u32::MAX),
-        state: state(snapshot, verdicts, deployment, &mine, running.len(), &unplaced),
+        replicas: slots,
+        running,
+        state: state(snapshot, verdicts, deployment, &mine, (running, slots), &unplaced),
         image: deployment.spec.instance.image.clone(),
         created_at: deployment.created_at,
         updated_at: deployment.updated_at,
@@ -184,8 +219,68 @@ pub fn deployment(
         instances: views,
         unplaced,
         stable_revision: deployment.stable,
-        rollout: None,
+        rollout: rollout(snapshot, verdicts, deployment),
     }
+}
+
+/// How many slots a deployment should have now.
+fn slots(snapshot: &Snapshot, verdicts: &Verdicts, deployment: &Deployment) -> u32 {
+    let spec = &deployment.spec;
+    match spec.mode {
+        _ if deployment.stopped => 0,
+        Mode::Replicated => spec.replicas,
+        Mode::EveryNode => {
+            let nodes = eligibility::every_node(snapshot, verdicts, spec);
+            u32::try_from(nodes.len()).unwrap_or(u32::MAX)
+        }
+    }
+}
+
+/// The newest rollout, under way or ended; none of a deployment whose revisions nobody remembers.
+pub fn rollout(
+    snapshot: &Snapshot,
+    verdicts: &Verdicts,
+    deployment: &Deployment,
+) -> Option<RolloutView> {
+    // A revision that brought the stable one back by itself speaks for the one that was given up.
+    let newest = deployment.revisions.get(&deployment.revision)?;
+    let slots = slots(snapshot, verdicts, deployment);
+    let walk = deployment.rollout.as_ref();
+    let healthy: BTreeSet<u32> = snapshot
+        .instances
+        .of_deployment(&deployment.id)
+        .filter(|i| is_newest(deployment, i) && snapshot.phase_of(i) == Phase::Running)
+        .map(|i| i.slot)
+        .collect();
+    let healthy = u32::try_from(healthy.len()).unwrap_or(u32::MAX);
+    let given_up = match newest.cause {
+        Cause::Rollback { of, automatic: true, .. } => deployment.revisions.get(&of),
+        Cause::Rollback { .. } | Cause::Deploy | Cause::Scale | Cause::Restart => None,
+    };
+    let state = match (walk, newest.state, given_up) {
+        (Some(walk), _, _) if walk.paused => RolloutState::Paused,
+        (Some(_), _, _) => RolloutState::Running,
+        (None, RolloutState::Succeeded, Some(_)) => RolloutState::RolledBack,
+        (None, state, _) => state,
+    };
+    let own_message = walk.map_or(&newest.message, |walk| &walk.message);
+    let message = own_message.as_ref().or(given_up.and_then(|old| old.message.as_ref()));
+    let own_log = walk.map_or(&newest.log, |walk| &walk.log);
+    let log = given_up.filter(|_| own_log.is_empty()).map_or(own_log, |old| &old.log);
+    Some(RolloutView {
+        revision: deployment.revision,
+        from: walk.and_then(|walk| walk.from),
+        cause: newest.cause.clone(),
+        state,
+        message: message.cloned(),
+        log: log.clone(),
+        admitted: walk.map_or(slots, |walk| walk.admitted.min(slots)),
+        healthy,
+        slots,
+        notes: preview::notes(snapshot, &deployment.spec),
+        started_at: newest.created_at,
+        ended_at: newest.ended_at,
+    })
 }
 
 /// Whether anything of a removed deployment is left on a node that can be heard.
@@ -199,15 +294,23 @@ fn state(
     verdicts: &Verdicts,
     deployment: &Deployment,
     mine: &[&Instance],
-    running: usize,
+    (running, slots): (u32, u32),
     unplaced: &[Unplaced],
 ) -> DeploymentState {
     if deployment.removed_at.is_some() {
         return DeploymentState::Removing;
     }
+    if deployment.stopped {
+        let left = !mine.is_empty() || older_left(snapshot, verdicts, &deployment.id);
+        return if left { DeploymentState::Removing } else { DeploymentState::Stopped };
+    }
+    let rollout = deployment.rollout.as_ref();
+    if rollout.is_some_and(|rollout| rollout.paused) {
+        return DeploymentState::Paused;
+    }
     let failed = mine.iter().any(|instance| {
         is_newest(deployment, instance)
-            && snapshot.phase_of(instance) == Phase::Failed
+            && matches!(snapshot.phase_of(instance), Phase::Failed | Phase::CrashLoop)
             && !verdicts.is_gone(&instance.node)
     });
     if failed {
@@ -216,13 +319,20 @@ fn state(
     if !unplaced.is_empty() {
         return DeploymentState::Unplaced;
     }
-    let slots = deployment.spec.replicas as usize;
-    let extra = mine.len() > slots || older_left(snapshot, verdicts, &deployment.id);
-    if running == slots && !extra { DeploymentState::Running } else { DeploymentState::Deploying }
+    let extra = mine.len() > slots as usize || older_left(snapshot, verdicts, &deployment.id);
+    if running >= slots && !extra {
+        return DeploymentState::Running;
+    }
+    let began = mine
+        .iter()
+        .any(|instance| matches!(snapshot.phase_of(instance), Phase::Unready | Phase::Restarting));
+    if rollout.is_none() && began { DeploymentState::Degraded } else { DeploymentState::Deploying }
 }
 
 fn is_newest(deployment: &Deployment, instance: &Instance) -> bool {
-    instance.spec == deployment.spec_hash && !instance.retry
+    instance.spec == deployment.spec_hash
+        && instance.revision >= deployment.restart_floor
+        && !instance.retry
 }
 
 /// Whether a node that can be heard still has instances that were given up.

@@ -1,16 +1,17 @@
 //! Builders for tests.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
+use knit_rpc::api::Cause;
 use knit_rpc::id::{ClusterId, DeploymentId, DeploymentName, NodeId};
 use knit_rpc::message::{InstanceStatus, Phase};
-use knit_rpc::spec::{DeploymentSpec, HostIp, InstanceSpec, PortSpec, Protocol};
+use knit_rpc::spec::{DeploymentSpec, HostIp, InstanceSpec, PortSpec, Protocol, UpdateSpec, Wave};
 
 use crate::liveness::Life;
 use crate::plan::{Dirty, Plan, plan};
-use crate::snapshot::{Deployment, Instance, Node, Snapshot};
+use crate::revise;
+use crate::snapshot::{Instance, Node, Snapshot};
 
 /// A moment at which everybody has just beaten.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -69,7 +70,8 @@ pub(crate) fn beat_all(snapshot: &mut Snapshot, at: Timestamp) {
     }
 }
 
-/// Wants deployment `n`, named `d{n}`; a known one gets a new revision.
+/// Wants deployment `n`, named `d{n}`; a known one gets a new revision, and all its slots change
+/// at once.
 pub(crate) fn deploy(snapshot: &mut Snapshot, n: u8, replicas: u32, spec: InstanceSpec) {
     deploy_on(snapshot, n, replicas, spec, &[]);
 }
@@ -81,34 +83,32 @@ pub(crate) fn deploy_on(
     spec: InstanceSpec,
     selector: &[(&str, &str)],
 ) {
+    let update = UpdateSpec { wave: Wave::Percent(100), ..UpdateSpec::default() };
+    let node_selector =
+        selector.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let spec = DeploymentSpec { replicas, node_selector, update, ..named(n, spec) };
+    deploy_spec(snapshot, n, spec, NOW);
+}
+
+/// A deployment's spec with the name that [`deploy_spec`] wants.
+pub(crate) fn named(n: u8, spec: InstanceSpec) -> DeploymentSpec {
+    DeploymentSpec::new(DeploymentName::parse(format!("d{n}")).unwrap(), spec)
+}
+
+/// Wants deployment `n` exactly so.
+pub(crate) fn deploy_spec(snapshot: &mut Snapshot, n: u8, spec: DeploymentSpec, now: Timestamp) {
     let id = deployment_id(n);
-    let revision = snapshot.deployments.get(&id).map_or(1, |known| known.revision + 1);
-    let hash = spec.hash();
-    snapshot.specs.insert(hash.clone(), spec.clone());
-    let spec = DeploymentSpec {
-        replicas,
-        node_selector: selector
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect(),
-        ..DeploymentSpec::new(DeploymentName::parse(format!("d{n}")).unwrap(), spec)
-    };
-    let deployment = Deployment {
-        id: id.clone(),
-        revision,
-        spec,
-        spec_hash: hash,
-        created_at: NOW,
-        updated_at: NOW,
-        removed_at: None,
-        hold_until: None,
-        stopped: false,
-        restart_floor: 0,
-        stable: None,
-        revisions: BTreeMap::new(),
-        rollout: None,
+    snapshot.specs.insert(spec.instance.hash(), spec.instance.clone());
+    let deployment = match snapshot.deployments.get(&id) {
+        Some(known) => revise::next(known, spec, Cause::Deploy, now),
+        None => revise::first(id.clone(), spec, now),
     };
     snapshot.deployments.insert(id, deployment);
+}
+
+/// Whether a plan leaves every instance where it is.
+pub(crate) fn moves_nothing(plan: &Plan) -> bool {
+    plan.created.is_empty() && plan.removed.is_empty()
 }
 
 /// Plans and applies.
@@ -118,7 +118,7 @@ pub(crate) fn settle(snapshot: &mut Snapshot, now: Timestamp) -> Plan {
     plan
 }
 
-/// Has a node report an instance.
+/// Has a node report an instance; what runs has done so for long.
 pub(crate) fn report(snapshot: &mut Snapshot, instance: &Instance, phase: Phase) {
     let deployment = &snapshot.deployments[&instance.deployment];
     let status = InstanceStatus {
@@ -140,13 +140,15 @@ pub(crate) fn report(snapshot: &mut Snapshot, instance: &Instance, phase: Phase)
         pull: None,
         log: Vec::new(),
     };
-    let of_node = snapshot.observed.entry(instance.node.clone()).or_default();
+    let mut of_node = snapshot.observed.get(&instance.node).cloned().unwrap_or_default();
     of_node.insert(instance.id.clone(), status);
+    snapshot.observe(&instance.node, of_node, Timestamp::from_millis(1));
 }
 
 /// Every node reports what it was assigned as running, and nothing else.
 pub(crate) fn run_all(snapshot: &mut Snapshot) {
     snapshot.observed.clear();
+    snapshot.healthy_since.clear();
     for instance in snapshot.instances.clone().values() {
         report(snapshot, instance, Phase::Running);
     }

@@ -159,8 +159,7 @@ proptest! {
         change in wishes(3),
     ) {
         // To its rest first; then a few deployments change.
-        settle(&mut snapshot, NOW);
-        let mut dirty = std::collections::BTreeSet::new();
+        let mut dirty = settle(&mut snapshot, NOW).unsettled;
         for one in change {
             dirty.insert(deployment_id(one.0));
             wish(&mut snapshot, one);
