@@ -15,6 +15,7 @@ pub mod explain;
 pub mod instances;
 pub mod ledger;
 pub mod liveness;
+mod observed;
 pub mod placement;
 pub mod plan;
 pub mod preview;
@@ -27,5 +28,6 @@ pub mod subnets;
 mod testing;
 pub mod validate;
 
+pub use observed::Observed;
 pub use plan::{Dirty, Plan, plan};
 pub use snapshot::{Deployment, Instance, Node, Snapshot};

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::instances::Instances;
 use crate::ledger::Ledger;
 use crate::liveness::Lives;
+use crate::observed::Observed;
 
 /// The cluster at one moment: what is wanted, what was decided, what was observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub struct Snapshot {
     /// Desired: written by the planner only.
     pub instances: Instances,
     /// Observed: written by reports only.
-    pub observed: BTreeMap<NodeId, BTreeMap<InstanceId, InstanceStatus>>,
+    pub observed: Observed,
     /// Since when an instance has been running without a break, by this server's clock; not
     /// stored, so that a server that starts anew waits once more.
     pub healthy_since: BTreeMap<InstanceId, Timestamp>,
@@ -85,7 +86,7 @@ impl Snapshot {
             deployments: BTreeMap::new(),
             specs: BTreeMap::new(),
             instances: Instances::default(),
-            observed: BTreeMap::new(),
+            observed: Observed::default(),
             healthy_since: BTreeMap::new(),
             volumes: BTreeMap::new(),
             networks: BTreeMap::new(),
@@ -112,11 +113,16 @@ impl Snapshot {
     ) {
         let before = self.observed.insert(node.clone(), statuses).unwrap_or_default();
         let after = &self.observed[node];
+        let began_anew = |status: &InstanceStatus| {
+            before.get(&status.id).is_some_and(|before| before.restarts != status.restarts)
+        };
         for id in before.keys().filter(|id| !after.contains_key(*id)) {
             self.healthy_since.remove(id);
         }
         for status in after.values() {
-            if status.phase == Phase::Running {
+            if status.phase == Phase::Running && began_anew(status) {
+                self.healthy_since.insert(status.id.clone(), now);
+            } else if status.phase == Phase::Running {
                 self.healthy_since.entry(status.id.clone()).or_insert(now);
             } else {
                 self.healthy_since.remove(&status.id);

@@ -337,10 +337,8 @@ fn is_newest(deployment: &Deployment, instance: &Instance) -> bool {
 
 /// Whether a node that can be heard still has instances that were given up.
 fn older_left(snapshot: &Snapshot, verdicts: &Verdicts, deployment: &DeploymentId) -> bool {
-    snapshot.observed.iter().filter(|(node, _)| !verdicts.is_gone(node)).any(|(_, statuses)| {
-        statuses.values().any(|status| {
-            status.deployment_id == *deployment && !snapshot.instances.contains_key(&status.id)
-        })
+    snapshot.observed.of_deployment(deployment).any(|(node, status)| {
+        !verdicts.is_gone(node) && !snapshot.instances.contains_key(&status.id)
     })
 }
 

@@ -38,8 +38,7 @@ impl Store {
         }
         for (node_id, status) in self.observed_rows().await? {
             let status: InstanceStatus = from_json("report", &status)?;
-            let of_node = snapshot.observed.entry(parsed("node", &node_id)?).or_default();
-            of_node.insert(status.id.clone(), status);
+            snapshot.observed.put(&parsed("node", &node_id)?, status);
         }
         Ok(snapshot)
     }

@@ -174,16 +174,14 @@ impl<'a> Planner<'a> {
         loop {
             let id = InstanceId::derive(&deployment.id, slot, target.revision, attempt);
             // One that was given up may still be there under its id.
-            if !self.placements.contains(&id) && !self.is_known(&id) {
+            if !self.placements.contains(&id)
+                && !self.snapshot.instances.contains_key(&id)
+                && !self.snapshot.observed.speaks_of(&deployment.id, &id)
+            {
                 return (id, attempt);
             }
             attempt = attempt.saturating_add(1);
         }
-    }
-
-    fn is_known(&self, id: &InstanceId) -> bool {
-        self.snapshot.instances.contains_key(id)
-            || self.snapshot.observed.values().any(|statuses| statuses.contains_key(id))
     }
 
     /// The lost node that the slot waits for, as its deployment wants it.
@@ -225,16 +223,13 @@ impl<'a> Planner<'a> {
     /// `recreate`, of any slot.
     fn former_on(&self, deployment: &Deployment, slot: u32, target: &Target<'_>) -> Option<NodeId> {
         let any_slot = target.spec.update.strategy == Strategy::Recreate;
-        let is_former = |status: &knit_rpc::message::InstanceStatus| {
-            status.deployment_id == deployment.id
-                && (any_slot || status.slot == slot)
-                && !self.placements.contains(&status.id)
-        };
-        let heard = self.snapshot.observed.iter().filter(|(node, _)| !self.verdicts.is_gone(node));
-        heard
-            .filter(|(node, _)| self.snapshot.nodes.contains_key(*node))
-            .find(|(_, statuses)| statuses.values().any(is_former))
-            .map(|(node, _)| node.clone())
+        let mut former =
+            self.snapshot.observed.of_deployment(&deployment.id).filter(|(node, one)| {
+                (any_slot || one.slot == slot)
+                    && !self.placements.contains(&one.id)
+                    && !self.verdicts.is_gone(node)
+            });
+        former.next().map(|(node, _)| node.clone())
     }
 
     /// The instances of a slot that its newest current one makes superfluous.

@@ -53,7 +53,9 @@ impl Planner<'_> {
         if let Some(next) = self.step_rollout(deployment, &slots) {
             walk.moved = true;
             walk.settled = false;
-            self.touch(&next);
+            if tells_nodes(deployment, &next) {
+                self.touch(&next);
+            }
             self.changed.insert(id.clone(), next);
         }
         if !walk.settled {
@@ -197,4 +199,12 @@ impl Planner<'_> {
         let nodes: Vec<NodeId> = rows.into_iter().map(|row| row.node.clone()).collect();
         self.touched.extend(nodes);
     }
+}
+
+/// Whether a rollout's step changes what nodes are told besides which instances are theirs: how
+/// health is judged, which a new revision may change, or that ports may be taken.
+fn tells_nodes(before: &Deployment, after: &Deployment) -> bool {
+    let Some(was) = &before.rollout else { return false };
+    let is_promoted = after.rollout.as_ref().is_some_and(|rollout| rollout.promoted);
+    !was.announced || (is_promoted && !was.promoted)
 }

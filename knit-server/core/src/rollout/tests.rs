@@ -166,9 +166,10 @@ fn the_deadline_moves_with_every_healthy_instance_and_every_pulled_byte() {
         let new: Vec<Instance> =
             snapshot.instances.values().filter(|one| one.revision == 2).cloned().collect();
         for one in new {
-            let status = snapshot.observed.get_mut(&one.node).unwrap().get_mut(&one.id).unwrap();
+            let mut status = snapshot.observed[&one.node][&one.id].clone();
             let done = second.min(20) * 1000;
             status.pull = Some(knit_rpc::message::PullProgress { done, total: 20_000 });
+            snapshot.observed.put(&one.node, status);
         }
         settle(&mut snapshot, after(second));
         if second < 30 {
@@ -292,8 +293,10 @@ fn recreate_stops_all_before_it_starts_any() {
     assert!(snapshot.instances.is_empty(), "the old ones are still seen: {:?}", images(&snapshot));
     assert!(plan.unplaced[&deployment_id(1)][0].summary.contains("stops first"));
     // Two are gone.
-    let node = snapshot.observed.keys().next().unwrap().clone();
-    snapshot.observed.retain(|other, _| *other == node);
+    let nodes: Vec<_> = snapshot.observed.keys().cloned().collect();
+    for node in &nodes[1..] {
+        snapshot.observed.remove(node);
+    }
     settle(&mut snapshot, after(20));
     assert!(snapshot.instances.is_empty());
     snapshot.observed.clear();
@@ -394,6 +397,20 @@ fn what_needs_no_new_container_recreates_nothing() {
     let policy = sent.instances[0].policy.clone().unwrap();
     assert_eq!(sent.policies[&policy].health.start_within, Span::from_secs(7));
     assert_eq!(deployment(&snapshot).stable, Some(2));
+}
+
+#[test]
+fn nodes_learn_a_policy_even_when_its_rollout_ends_at_once() {
+    let mut snapshot = proven(1, UpdateSpec::default());
+    let home = snapshot.instances.values().next().unwrap().node.clone();
+    let generation = snapshot.nodes[&home].generation;
+    let mut spec = deployment(&snapshot).spec.clone();
+    spec.health.start_within = Span::from_secs(7);
+    deploy_spec(&mut snapshot, 1, spec, NOW);
+    beat_all(&mut snapshot, after(30));
+    settle(&mut snapshot, after(30));
+    assert_eq!(deployment(&snapshot).stable, Some(2));
+    assert!(snapshot.nodes[&home].generation > generation);
 }
 
 #[test]
