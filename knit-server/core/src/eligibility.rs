@@ -1,192 +1,228 @@
-//! Which nodes may run an instance, and why the others may not.
+//! Which nodes may run an instance, and all that speaks against the others.
+//!
+//! ```text
+//! fixed     labels, where, state of the node          the same for all slots while a plan is made
+//! changing  resources, ports, max_per_node, room      changes with every instance that is placed
+//! data      volumes of the slot
+//! ```
+//!
+//! Invariant: one walk finds obstacles, whether the first is asked for or all, so that what is
+//! said of a node is what decided.
+
+mod obstacle;
+mod ports;
+mod summary;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 
-use knit_rpc::api::{Availability, NodeState};
-use knit_rpc::id::NodeId;
-use knit_rpc::spec::{DeploymentSpec, HostIp, PortSpec, VolumeName};
+use knit_rpc::api::{Availability, NodeState, Reserved};
+use knit_rpc::constraint::{Attribute, Value};
+use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
+use knit_rpc::spec::{DeploymentSpec, VolumeName};
 
-use crate::ledger::spec_bytes;
-use crate::liveness::Verdicts;
-use crate::placement::{Placements, Wanted};
+pub(crate) use obstacle::node_name;
+pub use obstacle::{Context, Obstacle, Resource};
+pub use ports::ports_clash;
+pub use summary::{Refusal, nearest, summary};
+
+use crate::ledger::{self, Ledger};
+use crate::liveness::{Verdict, Verdicts};
+use crate::placement::Placements;
 use crate::snapshot::{Node, Snapshot};
 
 /// Bytes of specs that one node's assignment may hold: NATS refuses messages over 8 MiB, and what
 /// a string grows by when it is written as JSON must fit as well.
 pub const ASSIGNMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Why one node may not run one instance.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Refusal {
-    pub node: String,
-    pub reason: String,
+/// What one slot needs of its node.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs<'a> {
+    pub deployment: &'a DeploymentId,
+    pub slot: u32,
+    pub spec: &'a DeploymentSpec,
+    pub spec_hash: &'a SpecHash,
+    /// What it reserves.
+    pub asked: Reserved,
+    /// Bytes of its spec on the wire.
+    pub bytes: usize,
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {}: {}", self.node, self.reason)
+impl<'a> Needs<'a> {
+    pub fn new(
+        deployment: &'a DeploymentId,
+        slot: u32,
+        spec: &'a DeploymentSpec,
+        spec_hash: &'a SpecHash,
+    ) -> Self {
+        Self {
+            deployment,
+            slot,
+            spec,
+            spec_hash,
+            asked: ledger::asked(&spec.instance.resources),
+            bytes: ledger::spec_bytes(&spec.instance),
+        }
+    }
+}
+
+/// A node with what is taken of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a> {
+    pub node: &'a Node,
+    pub verdict: Option<&'a Verdict>,
+    pub ledger: &'a Ledger,
+    /// Other slots of the deployment that are on it.
+    pub siblings: u32,
+}
+
+/// Who is told of obstacles; it breaks off when it has heard enough.
+pub trait Listener<'a>: FnMut(Obstacle<'a>) -> ControlFlow<()> {}
+impl<'a, F: FnMut(Obstacle<'a>) -> ControlFlow<()>> Listener<'a> for F {}
+
+/// Tells what does not change while a plan is made: labels, `where`, the state of the node.
+pub fn fixed<'a>(
+    spec: &'a DeploymentSpec,
+    node: &'a Node,
+    verdict: Option<&'a Verdict>,
+    tell: &mut impl Listener<'a>,
+) -> ControlFlow<()> {
+    for (key, value) in &spec.node_selector {
+        let found = node.label(key);
+        if found != Some(value) {
+            tell(Obstacle::Label { key, value, found })?;
+        }
+    }
+    if !meets_constraint(node, spec) {
+        for part in spec.constraint.iter().flat_map(|c| c.failing(&|a| attribute(node, a))) {
+            tell(Obstacle::Where(part))?;
+        }
+    }
+    if let Some(verdict) = verdict
+        && verdict.state != NodeState::Ready
+    {
+        tell(Obstacle::State { state: verdict.state, message: verdict.message.as_deref() })?;
+    }
+    if node.adopting {
+        tell(Obstacle::Adopting)?;
+    }
+    match node.availability {
+        Availability::Active => ControlFlow::Continue(()),
+        Availability::Cordoned => tell(Obstacle::Cordoned),
+        Availability::Draining => tell(Obstacle::Draining),
     }
 }
 
-/// Returns the nodes that may run the slot, and each other node's refusal.
-pub fn candidates<'a>(
-    snapshot: &'a Snapshot,
-    verdicts: &Verdicts,
-    placements: &Placements<'_>,
-    wanted: &Wanted<'_>,
-) -> (Vec<&'a Node>, Vec<Refusal>) {
-    let mut fit = Vec::new();
-    let mut refusals = Vec::new();
-    for node in snapshot.nodes.values() {
-        if wanted.only.is_some_and(|only| *only != node.id) {
-            continue;
-        }
-        match refusal(snapshot, verdicts, placements, wanted, node) {
-            None => fit.push(node),
-            Some(reason) => refusals.push(Refusal { node: node.name().to_owned(), reason }),
+/// Tells what every placed instance may change: resources, ports, `max_per_node`, room in the
+/// assignment.
+pub fn changing<'a>(
+    needs: &Needs<'a>,
+    host: &Host<'a>,
+    tell: &mut impl Listener<'a>,
+) -> ControlFlow<()> {
+    let reserved = host.ledger.reserved();
+    let silent = Resource::ALL.into_iter().all(|resource| resource.total(host.node) == 0);
+    if silent && Resource::ALL.into_iter().any(|resource| resource.of(&needs.asked) > 0) {
+        tell(Obstacle::CapacityUnknown { needs: needs.asked })?;
+    }
+    for resource in Resource::ALL {
+        let (asked, total) = (resource.of(&needs.asked), resource.total(host.node));
+        let free = total.saturating_sub(resource.of(&reserved));
+        if total > 0 && asked > free {
+            tell(Obstacle::Short { resource, needs: asked, free, total })?;
         }
     }
-    (fit, refusals)
+    if let Some(max) = needs.spec.max_per_node
+        && host.siblings >= max
+    {
+        tell(Obstacle::PerNode { max, has: host.siblings })?;
+    }
+    for port in &needs.spec.instance.ports {
+        let claims = host.ledger.claims(port.host_port, port.protocol);
+        let taken = claims.iter().find(|claim| {
+            (claim.slot != needs.slot || claim.deployment != *needs.deployment)
+                && ports::addresses_overlap(&port.host_ip, &claim.host_ip, host.node.mesh_ip())
+        });
+        if let Some(taken) = taken {
+            tell(Obstacle::Port { port, taken })?;
+        }
+    }
+    let bytes = host.ledger.spec_bytes_with(needs.spec_hash, needs.bytes);
+    if bytes > ASSIGNMENT_BYTES_MAX {
+        tell(Obstacle::TooLarge { bytes })?;
+    }
+    ControlFlow::Continue(())
+}
+
+/// Tells what the slot's volumes have against a node.
+pub fn of_data<'a>(
+    needs: &Needs<'_>,
+    node: &NodeId,
+    placements: &'a Placements<'_>,
+    tell: &mut impl Listener<'a>,
+) -> ControlFlow<()> {
+    let mut first: Option<(VolumeName, &NodeId)> = None;
+    for volume in volumes(needs.spec, needs.slot) {
+        let Some(on) = placements.bound(&volume) else { continue };
+        if placements.is_leaving(&volume) {
+            tell(Obstacle::DataLeaving { volume: volume.clone(), node: on })?;
+        }
+        match &first {
+            Some((_, other)) if *other == on => {}
+            Some(one) => {
+                tell(Obstacle::DataApart { one: one.clone(), other: (volume, on) })?;
+            }
+            None => {
+                if on != node {
+                    tell(Obstacle::DataElsewhere { volume: volume.clone(), node: on })?;
+                }
+                first = Some((volume, on));
+            }
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// All that keeps a node from running a slot; nothing when it may.
+pub fn obstacles<'a>(
+    needs: &Needs<'a>,
+    host: &Host<'a>,
+    placements: &'a Placements<'_>,
+) -> Vec<Obstacle<'a>> {
+    let mut found = Vec::new();
+    let mut note = |obstacle| {
+        found.push(obstacle);
+        ControlFlow::Continue(())
+    };
+    let _ = of_data(needs, &host.node.id, placements, &mut note);
+    let _ = fixed(needs.spec, host.node, host.verdict, &mut note);
+    let _ = changing(needs, host, &mut note);
+    found
 }
 
 /// Whether the node carries every label that the deployment asks for.
 pub fn selected(node: &Node, selector: &BTreeMap<String, String>) -> bool {
-    selector.iter().all(|(key, value)| node.label(key) == Some(value.as_str()))
+    selector.iter().all(|(key, value)| node.label(key) == Some(value))
 }
 
-/// One sentence that sums refusals up: `2 nodes: label role=web is missing; 1 node: …`.
-pub fn summary(spec: &DeploymentSpec, refusals: &[Refusal]) -> String {
-    if refusals.is_empty() {
-        return "no node has joined this cluster yet".to_owned();
-    }
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for refusal in refusals {
-        *counts.entry(refusal.reason.as_str()).or_default() += 1;
-    }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|(reason, count)| (usize::MAX - count, *reason));
-    let counted: Vec<String> = counts
-        .into_iter()
-        .map(|(reason, count)| {
-            format!("{count} node{}: {reason}", if count == 1 { "" } else { "s" })
-        })
-        .collect();
-    let labels = refusals.iter().all(|refusal| refusal.reason.starts_with("label "));
-    if labels && !spec.node_selector.is_empty() {
-        let selector: Vec<String> =
-            spec.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        return format!(
-            "no node matches the node_selector {}: {}",
-            selector.join(", "),
-            counted.join("; ")
-        );
-    }
-    counted.join("; ")
+/// Whether `where` holds of the node.
+fn meets_constraint(node: &Node, spec: &DeploymentSpec) -> bool {
+    spec.constraint.as_ref().is_none_or(|constraint| constraint.eval(&|a| attribute(node, a)))
 }
 
-fn refusal(
-    snapshot: &Snapshot,
-    verdicts: &Verdicts,
-    placements: &Placements<'_>,
-    wanted: &Wanted<'_>,
-    node: &Node,
-) -> Option<String> {
-    for (key, value) in &wanted.spec.node_selector {
-        match node.label(key) {
-            Some(found) if found == value => {}
-            Some(found) => return Some(format!("label {key}={value} is missing (it is {found})")),
-            None => return Some(format!("label {key}={value} is missing")),
-        }
+fn attribute(node: &Node, attribute: &Attribute) -> Option<Value> {
+    let text = |text: &str| (!text.is_empty()).then(|| Value::Text(text.to_owned()));
+    let number = |number: u64| (number > 0).then_some(Value::Number(number));
+    match attribute {
+        Attribute::Label(name) => node.label(name).map(|value| Value::Text(value.to_owned())),
+        Attribute::Arch => text(&node.facts.arch),
+        Attribute::Kernel => text(&node.facts.kernel),
+        Attribute::Docker => node.facts.docker.as_deref().and_then(text),
+        Attribute::Name => text(node.name()),
+        Attribute::Id => text(node.id.as_str()),
+        Attribute::Cpus => number(u64::from(node.facts.cpus)),
+        Attribute::Memory => number(node.facts.memory),
     }
-    if let Some(verdict) = verdicts.nodes.get(&node.id)
-        && verdict.state != NodeState::Ready
-    {
-        let state = verdict.state.as_str();
-        return Some(match &verdict.message {
-            Some(message) if verdict.state == NodeState::NotReady => {
-                format!("it is not ready: {message}")
-            }
-            Some(_) | None => format!("it is {state}"),
-        });
-    }
-    if node.adopting {
-        return Some("it runs what this server does not know yet; taking that in".to_owned());
-    }
-    port_taken(snapshot, placements, wanted, node).or_else(|| too_large(placements, wanted, node))
-}
-
-fn port_taken(
-    snapshot: &Snapshot,
-    placements: &Placements<'_>,
-    wanted: &Wanted<'_>,
-    node: &Node,
-) -> Option<String> {
-    if wanted.spec.instance.ports.is_empty() {
-        return None;
-    }
-    for other in placements.on_node(&node.id) {
-        if other.deployment == *wanted.deployment && other.slot == wanted.slot {
-            continue;
-        }
-        let Some(spec) = snapshot.specs.get(&other.spec) else { continue };
-        let clash =
-            wanted.spec.instance.ports.iter().find(|port| {
-                spec.ports.iter().any(|taken| ports_clash(port, taken, node.mesh_ip()))
-            });
-        if let Some(port) = clash {
-            let holder = snapshot.deployments.get(&other.deployment).map_or_else(
-                || other.id.to_string(),
-                |d| format!("{}.{}", d.spec.name, other.slot),
-            );
-            return Some(format!(
-                "host port {}/{} ({}) is taken by {holder}",
-                port.host_port, port.protocol, port.host_ip
-            ));
-        }
-    }
-    None
-}
-
-/// Whether two published ports cannot both be had on one host.
-pub fn ports_clash(a: &PortSpec, b: &PortSpec, mesh_ip: Option<Ipv4Addr>) -> bool {
-    a.host_port == b.host_port
-        && a.protocol == b.protocol
-        && addresses_overlap(&a.host_ip, &b.host_ip, mesh_ip)
-}
-
-fn addresses_overlap(a: &HostIp, b: &HostIp, mesh_ip: Option<Ipv4Addr>) -> bool {
-    let literal = |host_ip: &HostIp| match host_ip {
-        HostIp::Mesh => mesh_ip,
-        HostIp::Loopback => Some(Ipv4Addr::LOCALHOST),
-        HostIp::Literal(address) => Some(*address),
-        HostIp::Public | HostIp::Interface(_) => None,
-    };
-    if a == b {
-        return true;
-    }
-    match (a, b) {
-        (HostIp::Interface(_), HostIp::Interface(_)) => false,
-        // An interface's addresses are known to its host only; loopback and mesh are others.
-        (HostIp::Public, _)
-        | (_, HostIp::Public)
-        | (HostIp::Interface(_), HostIp::Literal(_))
-        | (HostIp::Literal(_), HostIp::Interface(_)) => true,
-        _ => matches!((literal(a), literal(b)), (Some(a), Some(b)) if a == b),
-    }
-}
-
-fn too_large(placements: &Placements<'_>, wanted: &Wanted<'_>, node: &Node) -> Option<String> {
-    let bytes = spec_bytes(&wanted.spec.instance);
-    let bytes = placements.ledger(&node.id).spec_bytes_with(wanted.spec_hash, bytes);
-    (bytes > ASSIGNMENT_BYTES_MAX).then(|| {
-        format!(
-            "its assignment would hold {} KiB of specs, at most {} KiB travel in one message",
-            bytes / 1024,
-            ASSIGNMENT_BYTES_MAX / 1024
-        )
-    })
 }
 
 /// The volumes of a slot.
@@ -194,35 +230,36 @@ pub fn volumes(spec: &DeploymentSpec, slot: u32) -> impl Iterator<Item = VolumeN
     spec.instance.volumes.iter().map(move |mount| VolumeName::of(&spec.project, mount, slot))
 }
 
-/// Whether an instance may stay on a node where it is: selected by its labels, and not being
-/// drained. Where its data is it may always stay.
+/// Whether an instance may stay on a node where it is: its labels and `where` hold, and it is not
+/// being drained. Where its data is it may always stay.
 pub fn may_stay(snapshot: &Snapshot, node: &NodeId, spec: &DeploymentSpec) -> bool {
-    snapshot.nodes.get(node).is_some_and(|node| {
-        keeps_data(snapshot, &node.id, spec)
-            || (selected(node, &spec.node_selector) && node.availability != Availability::Draining)
-    })
+    let Some(node) = snapshot.nodes.get(node) else { return false };
+    is_wanted_on(node, spec)
+        || spec.instance.volumes.iter().any(|mount| {
+            let from = VolumeName::of(&spec.project, mount, 0);
+            let all = VolumeName { slot: None, ..from };
+            snapshot
+                .volumes
+                .range(all..)
+                .take_while(|(name, _)| name.project == spec.project && name.name == mount.name)
+                .any(|(_, volume)| volume.node == node.id)
+        })
 }
 
-fn keeps_data(snapshot: &Snapshot, node: &NodeId, spec: &DeploymentSpec) -> bool {
-    spec.instance.volumes.iter().any(|mount| {
-        snapshot.volumes.iter().any(|(name, volume)| {
-            name.project == spec.project && name.name == mount.name && volume.node == *node
-        })
-    })
+fn is_wanted_on(node: &Node, spec: &DeploymentSpec) -> bool {
+    node.availability != Availability::Draining
+        && selected(node, &spec.node_selector)
+        && meets_constraint(node, spec)
 }
 
 /// The nodes that should have an instance of a deployment with `mode: every-node`. A node that is
-/// lost or not ready keeps its slot.
+/// lost or not ready keeps its slot; a cordoned one keeps what it has, and gets nothing new.
 pub fn every_node<'a>(
     snapshot: &'a Snapshot,
     verdicts: &Verdicts,
     spec: &DeploymentSpec,
 ) -> Vec<&'a Node> {
-    let wanted = |node: &&Node| {
-        selected(node, &spec.node_selector)
-            && node.availability != Availability::Draining
-            && verdicts.state(&node.id).is_some()
-    };
+    let wanted = |node: &&Node| verdicts.state(&node.id).is_some() && is_wanted_on(node, spec);
     snapshot.nodes.values().filter(wanted).collect()
 }
 

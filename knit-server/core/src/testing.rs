@@ -6,7 +6,9 @@ use knit_rpc::Timestamp;
 use knit_rpc::api::Cause;
 use knit_rpc::id::{ClusterId, DeploymentId, DeploymentName, NodeId};
 use knit_rpc::message::{InstanceStatus, Phase};
-use knit_rpc::spec::{DeploymentSpec, HostIp, InstanceSpec, PortSpec, Protocol, UpdateSpec, Wave};
+use knit_rpc::spec::{
+    Bytes, Cpus, DeploymentSpec, HostIp, InstanceSpec, PortSpec, Protocol, UpdateSpec, Wave,
+};
 
 use crate::liveness::Life;
 use crate::plan::{Dirty, Plan, plan};
@@ -61,6 +63,29 @@ pub(crate) fn add_node(snapshot: &mut Snapshot, n: u8, labels: &[(&str, &str)]) 
 
 pub(crate) fn node_mut(snapshot: &mut Snapshot, n: u8) -> &mut Node {
     snapshot.nodes.get_mut(&node_id(n)).unwrap()
+}
+
+/// Says what a node has: CPUs, memory and disk in MiB.
+pub(crate) fn equip(snapshot: &mut Snapshot, n: u8, cpus: u32, memory: u64, disk: u64) {
+    let facts = &mut node_mut(snapshot, n).facts;
+    (facts.cpus, facts.memory, facts.disk) = (cpus, memory << 20, disk << 20);
+}
+
+/// Reserves thousandths of a CPU, and memory in MiB.
+pub(crate) fn reserving(image: &str, cpu_millis: u32, memory: u64) -> InstanceSpec {
+    let mut spec = instance_spec(image);
+    spec.resources.cpu = Some(Cpus::from_millis(cpu_millis)).filter(|_| cpu_millis > 0);
+    spec.resources.memory = Some(Bytes(memory << 20)).filter(|_| memory > 0);
+    spec
+}
+
+/// Changes what is wanted of deployment `n` besides its container, at the same revision.
+pub(crate) fn amend(snapshot: &mut Snapshot, n: u8, change: impl FnOnce(&mut DeploymentSpec)) {
+    let deployment = snapshot.deployments.get_mut(&deployment_id(n)).unwrap();
+    change(&mut deployment.spec);
+    deployment.spec_hash = deployment.spec.instance.hash();
+    let (hash, spec) = (deployment.spec_hash.clone(), deployment.spec.instance.clone());
+    snapshot.specs.insert(hash, spec);
 }
 
 /// Everybody beats at this moment.

@@ -1,12 +1,30 @@
 //! Chooses nodes for the slots of one deployment.
+//!
+//! ```text
+//! Chooser::new ── looks at every node once ──> heap of those that fit, by score
+//! choose ── nodes that changed since are looked at again ──> the best, or why there is none
+//! ```
+//!
+//! Invariant: what is chosen depends on the placements as they are and on nothing before: a new
+//! chooser would choose the same.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::ControlFlow;
+
+use knit_rpc::api::{NodeState, Reserved};
 use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
-use knit_rpc::spec::{DeploymentSpec, VolumeName};
+use knit_rpc::spec::{DeploymentSpec, SpreadKey, VolumeName};
 
-use crate::eligibility;
-use crate::liveness::Verdicts;
-use crate::placement::Placements;
-use crate::snapshot::Snapshot;
+use super::score::{Score, because, reserved_permille};
+use super::{Change, Placements};
+use crate::eligibility::{self, Context, Host, Needs, Obstacle, Refusal, node_name};
+use crate::ledger;
+use crate::liveness::{Verdict, Verdicts};
+use crate::snapshot::{Node, Snapshot};
+
+/// Nodes whose reasons are told, at most.
+const REASONS_SHOWN_MAX: usize = 100;
 
 /// A slot that wants a node.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +54,7 @@ pub struct Choice {
 pub struct Refused {
     /// One sentence.
     pub summary: String,
-    /// One sentence per node.
+    /// One sentence per node, for the first [`REASONS_SHOWN_MAX`].
     pub reasons: Vec<String>,
 }
 
@@ -44,49 +62,369 @@ pub struct Refused {
 #[derive(Debug)]
 pub struct Chooser<'a> {
     snapshot: &'a Snapshot,
-    verdicts: &'a Verdicts,
+    deployment: DeploymentId,
+    asked: Reserved,
+    /// Bytes of the spec on the wire.
+    bytes: usize,
+    spec_hash: SpecHash,
+    nodes: Vec<Seen<'a>>,
+    /// How many slots each group of each spread key has on nodes that are not gone.
+    groups: Vec<Vec<u32>>,
+    /// How many instances each slot has on each node, by (slot, node).
+    rows: BTreeMap<(u32, usize), u32>,
+    /// Nodes that fit a slot that has nothing yet, the best first. An entry counts while its stamp
+    /// is the node's newest; its score may have become worse since.
+    heap: BinaryHeap<Reverse<(Score, usize, u32)>>,
+    /// Nodes that fit a slot that has nothing yet.
+    fitting: usize,
+    /// How much of the placements' log has been read.
+    read: usize,
+    /// The last refusal of a slot that has nothing yet, and how much had been read then.
+    refused: Option<(usize, Refused)>,
+}
+
+/// What was seen of one node.
+#[derive(Debug)]
+struct Seen<'a> {
+    node: &'a Node,
+    verdict: Option<&'a Verdict>,
+    /// Whether nothing speaks against it that stays while a plan is made.
+    allowed: bool,
+    /// Whether it takes a slot that has nothing yet.
+    fits: bool,
+    has_image: bool,
+    /// Slots of the deployment on it.
+    slots: u32,
+    /// Its group of each spread key.
+    groups: Vec<usize>,
+    stamp: u32,
+}
+
+impl Seen<'_> {
+    /// Whether what is on it does not count any more.
+    fn is_gone(&self) -> bool {
+        self.verdict.is_none_or(|verdict| verdict.state == NodeState::Lost)
+    }
 }
 
 impl<'a> Chooser<'a> {
+    /// Looks at every node once. `placements` lie over `snapshot`.
     pub fn new(
         snapshot: &'a Snapshot,
         verdicts: &'a Verdicts,
-        placements: &Placements<'_>,
+        placements: &Placements<'a>,
         deployment: &DeploymentId,
         spec: &DeploymentSpec,
     ) -> Self {
-        let _ = (placements, deployment, spec);
-        Self { snapshot, verdicts }
+        let image = spec.instance.image_reference();
+        let (nodes, groups) = see(verdicts, placements, spec, &image);
+        let mut chooser = Self {
+            snapshot,
+            deployment: deployment.clone(),
+            asked: ledger::asked(&spec.instance.resources),
+            bytes: ledger::spec_bytes(&spec.instance),
+            spec_hash: spec.instance.hash(),
+            nodes,
+            groups,
+            rows: BTreeMap::new(),
+            heap: BinaryHeap::new(),
+            fitting: 0,
+            read: placements.log.len(),
+            refused: None,
+        };
+        for instance in placements.of_deployment(deployment) {
+            if let Some(at) = placements.position(&instance.node) {
+                chooser.count(at, instance.slot, true);
+            }
+        }
+        for at in 0..chooser.nodes.len() {
+            chooser.look_again(at, spec, placements);
+        }
+        chooser
     }
 
     /// The best node for the slot, or why there is none.
     pub fn choose(
         &mut self,
-        placements: &Placements<'_>,
+        placements: &Placements<'a>,
         wanted: &Wanted<'_>,
     ) -> Result<Choice, Refused> {
-        let (candidates, refusals) =
-            eligibility::candidates(self.snapshot, self.verdicts, placements, wanted);
-        let preferred = candidates.iter().find(|node| Some(&node.id) == wanted.preferred);
-        let best = preferred.or_else(|| {
-            candidates.iter().min_by_key(|node| {
-                let siblings = placements
-                    .on_node(&node.id)
-                    .filter(|o| o.deployment == *wanted.deployment && o.slot != wanted.slot)
-                    .count();
-                (siblings, placements.ledger(&node.id).instances(), node.id.clone())
-            })
-        });
-        let Some(node) = best else {
-            return Err(Refused {
-                summary: eligibility::summary(wanted.spec, &refusals),
-                reasons: refusals.iter().map(ToString::to_string).collect(),
-            });
+        self.catch_up(placements, wanted.spec);
+        let volumes: Vec<VolumeName> = eligibility::volumes(wanted.spec, wanted.slot).collect();
+        let at = |node: Option<&NodeId>| node.and_then(|node| placements.position(node));
+        let data = volumes.iter().find_map(|volume| placements.bound(volume));
+        let rows = (wanted.slot, 0)..=(wanted.slot, usize::MAX);
+        let is_new = self.rows.range(rows).next().is_none();
+        let chosen = if wanted.only.is_some() || data.is_some() {
+            let only = at(wanted.only.or(data)).filter(|at| self.takes(placements, wanted, *at));
+            let why = match (wanted.only, data) {
+                (Some(_), _) => "one on every node".to_owned(),
+                (None, Some(node)) => {
+                    format!("its data is on {}", node_name(self.snapshot, node))
+                }
+                (None, None) => String::new(),
+            };
+            only.map(|at| (at, why))
+        } else if let Some(at) =
+            at(wanted.preferred).filter(|at| self.takes(placements, wanted, *at))
+        {
+            Some((at, "its slot runs there already".to_owned()))
+        } else if is_new {
+            self.best_in_heap(placements, wanted.spec)
+        } else {
+            self.best_of_all(placements, wanted)
         };
-        let volumes = eligibility::volumes(wanted.spec, wanted.slot)
-            .filter(|volume| placements.bound(volume).is_none())
-            .collect();
-        let because = format!("{} of {} nodes fit", candidates.len(), self.snapshot.nodes.len());
-        Ok(Choice { node: node.id.clone(), because, volumes })
+        let Some((at, because)) = chosen else {
+            return Err(self.refuse(placements, wanted, data, is_new));
+        };
+        let volumes = volumes.into_iter().filter(|volume| placements.bound(volume).is_none());
+        Ok(Choice { node: self.nodes[at].node.id.clone(), because, volumes: volumes.collect() })
     }
+
+    /// The best for a slot that has nothing yet.
+    fn best_in_heap(
+        &mut self,
+        placements: &Placements<'a>,
+        spec: &DeploymentSpec,
+    ) -> Option<(usize, String)> {
+        loop {
+            let Reverse((score, at, stamp)) = self.heap.peek()?;
+            let (at, stamp) = (*at, *stamp);
+            if stamp != self.nodes[at].stamp {
+                self.heap.pop();
+                continue;
+            }
+            let now = self.score(placements, at, None);
+            if *score == now {
+                let counts = (self.fitting, self.nodes.len());
+                return Some((at, because(spec, self.nodes[at].node, &now, counts)));
+            }
+            // Its group has got another instance.
+            self.heap.pop();
+            self.push(at, now);
+        }
+    }
+
+    /// The best for a slot that has instances, which do not count against itself.
+    fn best_of_all(
+        &self,
+        placements: &Placements<'a>,
+        wanted: &Wanted<'_>,
+    ) -> Option<(usize, String)> {
+        let fits = (0..self.nodes.len()).filter(|at| self.takes(placements, wanted, *at));
+        let scored: Vec<(Score, usize)> =
+            fits.map(|at| (self.score(placements, at, Some(wanted.slot)), at)).collect();
+        let counts = (scored.len(), self.nodes.len());
+        let (score, at) = scored.into_iter().min()?;
+        Some((at, because(wanted.spec, self.nodes[at].node, &score, counts)))
+    }
+
+    /// Reads what the placements were changed by.
+    fn catch_up(&mut self, placements: &Placements<'a>, spec: &DeploymentSpec) {
+        let mut freed = false;
+        for change in &placements.log[self.read..] {
+            let Change { at, slot, came, .. } = *change;
+            if change.deployment == self.deployment {
+                freed |= self.count(at, slot, came) && !came;
+            }
+        }
+        if freed && !spec.spread.is_empty() {
+            for at in 0..self.nodes.len() {
+                self.look_again(at, spec, placements);
+            }
+        } else {
+            for change in &placements.log[self.read..] {
+                self.look_again(change.at, spec, placements);
+            }
+        }
+        self.read = placements.log.len();
+    }
+
+    /// Takes note of an instance that came or went; returns whether its slot did.
+    fn count(&mut self, at: usize, slot: u32, came: bool) -> bool {
+        let rows = self.rows.entry((slot, at)).or_default();
+        let before = *rows;
+        *rows = if came { before + 1 } else { before.saturating_sub(1) };
+        if *rows == 0 {
+            self.rows.remove(&(slot, at));
+        }
+        let changed = if came { before == 0 } else { before == 1 };
+        if changed {
+            let seen = &mut self.nodes[at];
+            let step = |count: &mut u32| *count = if came { *count + 1 } else { *count - 1 };
+            step(&mut seen.slots);
+            if !seen.is_gone() {
+                for (counts, group) in self.groups.iter_mut().zip(&seen.groups) {
+                    step(&mut counts[*group]);
+                }
+            }
+        }
+        changed
+    }
+
+    /// Finds out again whether a node fits, and how well.
+    fn look_again(&mut self, at: usize, spec: &DeploymentSpec, placements: &Placements<'a>) {
+        let fits = self.nodes[at].allowed && {
+            let (deployment, spec_hash) = (&self.deployment, &self.spec_hash);
+            let (asked, bytes) = (self.asked, self.bytes);
+            let needs = Needs { deployment, slot: u32::MAX, spec, spec_hash, asked, bytes };
+            let host = self.host(placements, at, self.nodes[at].slots);
+            eligibility::changing(&needs, &host, &mut |_| ControlFlow::Break(())).is_continue()
+        };
+        let seen = &mut self.nodes[at];
+        if seen.fits != fits {
+            seen.fits = fits;
+            self.fitting = if fits { self.fitting + 1 } else { self.fitting - 1 };
+        }
+        if fits {
+            let score = self.score(placements, at, None);
+            self.push(at, score);
+        } else {
+            self.nodes[at].stamp += 1;
+        }
+    }
+
+    fn push(&mut self, at: usize, score: Score) {
+        self.nodes[at].stamp += 1;
+        self.heap.push(Reverse((score, at, self.nodes[at].stamp)));
+    }
+
+    fn host<'s>(&'s self, placements: &'s Placements<'a>, at: usize, siblings: u32) -> Host<'s> {
+        let Seen { node, verdict, .. } = self.nodes[at];
+        Host { node, verdict, ledger: &placements.fleet()[at].1, siblings }
+    }
+
+    /// Slots other than `slot` on the node.
+    fn siblings(&self, at: usize, slot: u32) -> u32 {
+        self.nodes[at].slots - u32::from(self.rows.contains_key(&(slot, at)))
+    }
+
+    fn needs<'w>(&self, wanted: &Wanted<'w>) -> Needs<'w> {
+        let Wanted { deployment, slot, spec, spec_hash, .. } = *wanted;
+        Needs { deployment, slot, spec, spec_hash, asked: self.asked, bytes: self.bytes }
+    }
+
+    /// Whether the node may run this very slot.
+    fn takes(&self, placements: &Placements<'a>, wanted: &Wanted<'_>, at: usize) -> bool {
+        let stop = &mut |_: Obstacle<'_>| ControlFlow::Break(());
+        let needs = self.needs(wanted);
+        let host = self.host(placements, at, self.siblings(at, wanted.slot));
+        self.nodes[at].allowed
+            && eligibility::changing(&needs, &host, stop).is_continue()
+            && eligibility::of_data(&needs, &host.node.id, placements, stop).is_continue()
+    }
+
+    /// How good the node is, for a slot that has nothing yet or for one that has.
+    fn score(&self, placements: &Placements<'a>, at: usize, slot: Option<u32>) -> Score {
+        let seen = &self.nodes[at];
+        let own = slot.map(|slot| (slot, 0)..=(slot, usize::MAX));
+        let own: Vec<usize> =
+            own.into_iter().flat_map(|own| self.rows.range(own)).map(|((_, at), _)| *at).collect();
+        let of_group = |(key, group): (usize, &usize)| {
+            let mine = own.iter().filter(|at| {
+                let seen = &self.nodes[**at];
+                !seen.is_gone() && seen.groups[key] == *group
+            });
+            self.groups[key][*group] - u32::try_from(mine.count()).unwrap_or(u32::MAX)
+        };
+        let ledger = &placements.fleet()[at].1;
+        Score {
+            spread: seen.groups.iter().enumerate().map(of_group).collect(),
+            siblings: seen.slots - u32::from(own.contains(&at)),
+            without_image: !seen.has_image,
+            reserved: reserved_permille(seen.node, ledger, &self.asked),
+            instances: ledger.instances(),
+            number: seen.node.number,
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        placements: &Placements<'a>,
+        wanted: &Wanted<'_>,
+        data: Option<&NodeId>,
+        is_new: bool,
+    ) -> Refused {
+        let only = wanted.only.or(data);
+        let is_common = only.is_none() && is_new;
+        if let Some((read, refused)) = &self.refused
+            && is_common
+            && *read == self.read
+        {
+            return refused.clone();
+        }
+        let needs = self.needs(wanted);
+        let asked: Vec<usize> = match only {
+            Some(node) => placements.position(node).into_iter().collect(),
+            None => (0..self.nodes.len()).collect(),
+        };
+        let found: Vec<(&Node, Vec<Obstacle<'_>>)> = asked
+            .into_iter()
+            .map(|at| {
+                let host = self.host(placements, at, self.siblings(at, wanted.slot));
+                (self.nodes[at].node, eligibility::obstacles(&needs, &host, placements))
+            })
+            .collect();
+        let refusals: Vec<Refusal> = found
+            .iter()
+            .take(REASONS_SHOWN_MAX)
+            .map(|(node, obstacles)| Refusal {
+                node: node.name().to_owned(),
+                reasons: {
+                    let context = Context { snapshot: self.snapshot, placements, node };
+                    obstacles.iter().map(|obstacle| obstacle.sentence(&context)).collect()
+                },
+            })
+            .collect();
+        let summary = match (only, refusals.as_slice()) {
+            (Some(_), [one]) if wanted.only.is_some() => format!("{}: {}", one.node, one.all()),
+            (Some(_), [one]) => format!("its data is on {}: {}", one.node, one.all()),
+            (Some(node), _) => format!("its data is on {node}, which is no node of this cluster"),
+            (None, _) => eligibility::summary(self.snapshot, wanted.spec, &found),
+        };
+        let reasons = refusals.iter().map(ToString::to_string).collect();
+        let refused = Refused { summary, reasons };
+        if is_common {
+            self.refused = Some((self.read, refused.clone()));
+        }
+        refused
+    }
+}
+
+/// Looks at every node, and numbers the groups of each spread key.
+fn see<'a>(
+    verdicts: &'a Verdicts,
+    placements: &Placements<'a>,
+    spec: &DeploymentSpec,
+    image: &str,
+) -> (Vec<Seen<'a>>, Vec<Vec<u32>>) {
+    let mut values: Vec<BTreeMap<Option<&str>, usize>> = vec![BTreeMap::new(); spec.spread.len()];
+    let mut judged = verdicts.nodes.iter().peekable();
+    let mut nodes = Vec::with_capacity(placements.fleet().len());
+    for (node, _) in placements.fleet() {
+        let node: &'a Node = node;
+        // Both are in the order of ids.
+        while judged.next_if(|(id, _)| **id < node.id).is_some() {}
+        let verdict = judged.next_if(|(id, _)| **id == node.id).map(|(_, verdict)| verdict);
+        let mut group = |(key, values): (&SpreadKey, &mut BTreeMap<Option<&'a str>, usize>)| {
+            let value = match key {
+                SpreadKey::Node => Some(node.id.as_str()),
+                SpreadKey::Label(name) => node.label(name),
+            };
+            let next = values.len();
+            *values.entry(value).or_insert(next)
+        };
+        nodes.push(Seen {
+            node,
+            verdict,
+            allowed: eligibility::fixed(spec, node, verdict, &mut |_| ControlFlow::Break(()))
+                .is_continue(),
+            fits: false,
+            has_image: node.facts.images.contains(image),
+            slots: 0,
+            groups: spec.spread.iter().zip(&mut values).map(&mut group).collect(),
+            stamp: 0,
+        });
+    }
+    (nodes, values.into_iter().map(|values| vec![0; values.len()]).collect())
 }
