@@ -79,16 +79,18 @@ pub fn nearest(snapshot: &Snapshot, refused: &[(&Node, Vec<Obstacle<'_>>)]) -> O
     };
     let (node, obstacles) =
         refused.iter().min_by(|a, b| (distance(&a.1), &a.0.id).cmp(&(distance(&b.1), &b.0.id)))?;
-    let mut clauses: Vec<String> =
-        obstacles.iter().map(|obstacle| obstacle.clause(snapshot)).collect();
-    for at in (1..clauses.len()).rev() {
-        if let ("which lacks ", Some(lacks)) =
-            (clauses[at - 1].get(..12).unwrap_or(""), clauses[at].strip_prefix("which lacks "))
-        {
-            clauses[at] = lacks.to_owned();
-        }
+    let mut text = node_name(snapshot, &node.id).to_owned();
+    let mut lacked = false;
+    for (index, obstacle) in obstacles.iter().enumerate() {
+        let clause = obstacle.clause(snapshot);
+        let lacks = clause.strip_prefix("which lacks ");
+        let joint = if index == 0 { ", " } else { " and " };
+        let rest = lacks.filter(|_| lacked).unwrap_or(&clause);
+        text.push_str(joint);
+        text.push_str(rest);
+        lacked = lacks.is_some();
     }
-    Some(format!("{}, {}", node_name(snapshot, &node.id), clauses.join(" and ")))
+    Some(text)
 }
 
 fn nodes(count: usize) -> String {
