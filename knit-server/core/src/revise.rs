@@ -60,6 +60,27 @@ pub fn restart(known: &Deployment, now: Timestamp) -> Deployment {
     deployment
 }
 
+/// Another try at the newest revision, whose rollout failed; none when it did not.
+pub fn again(known: &Deployment, now: Timestamp) -> Option<Deployment> {
+    let newest = known.revisions.get(&known.revision)?;
+    if newest.state != RolloutState::Failed {
+        return None;
+    }
+    let mut deployment = known.clone();
+    if let Some(revision) = deployment.revisions.get_mut(&known.revision) {
+        *revision = Revision {
+            state: RolloutState::Running,
+            message: None,
+            log: Vec::new(),
+            ended_at: None,
+            ..revision.clone()
+        };
+    }
+    let rollout = Rollout { admitted: u32::MAX, ..begin(&deployment, now) };
+    deployment.rollout = Some(rollout);
+    Some(deployment)
+}
+
 /// Back to an earlier revision's spec: `to`, or the last stable one that differs from the newest.
 pub fn rollback(
     known: &Deployment,
@@ -238,9 +259,16 @@ fn advance(deployment: &mut Deployment, spec: DeploymentSpec, cause: Cause, now:
         },
     );
     deployment.spec = spec;
-    deployment.rollout = Some(Rollout {
+    deployment.rollout = Some(begin(deployment, now));
+    admit_at_once(deployment);
+    prune(deployment);
+}
+
+/// The walk to the newest revision, before its first step.
+fn begin(deployment: &Deployment, now: Timestamp) -> Rollout {
+    Rollout {
         revision: deployment.revision,
-        from: deployment.stable,
+        from: deployment.stable.filter(|stable| *stable != deployment.revision),
         admitted: 0,
         paused: false,
         promoted: false,
@@ -251,9 +279,7 @@ fn advance(deployment: &mut Deployment, spec: DeploymentSpec, cause: Cause, now:
         healthy: 0,
         pulled: 0,
         announced: false,
-    });
-    admit_at_once(deployment);
-    prune(deployment);
+    }
 }
 
 /// Without a stable revision there is nothing to protect, and without a change to the containers

@@ -142,8 +142,18 @@ fn with_nothing_to_go_back_to_it_fails_and_may_come_right_later() {
     assert_eq!(failed.revisions[&1].state, RolloutState::Failed);
     assert_eq!((failed.stable, failed.rollout.clone()), (None, None));
     assert_eq!(images(&snapshot), ["0:bad"], "its agent goes on trying");
+    let again = revise::again(deployment(&snapshot), after(2)).unwrap();
+    assert_eq!(again.revisions[&1].state, RolloutState::Running, "asked for another try");
     round(&mut snapshot, 2);
-    assert_eq!(deployment(&snapshot).stable, Some(1));
+    let late = deployment(&snapshot);
+    assert_eq!(late.stable, Some(1));
+    put(&mut snapshot, again);
+    for second in 3..20 {
+        round(&mut snapshot, second);
+    }
+    let done = deployment(&snapshot);
+    assert_eq!(done.revisions[&1].state, RolloutState::Succeeded);
+    assert_eq!(revise::again(done, after(20)), None);
 }
 
 #[test]
