@@ -4,13 +4,13 @@ use anyhow::Context as _;
 use knit_agent_core::Owner;
 
 use crate::config::Config;
-use crate::engine::{Engine, STOP_GRACE, docker::Docker};
+use crate::engine::{Engine, docker::Docker};
 use crate::files::Files;
 use crate::firewall::{Firewall, nftables::Nftables};
 use crate::{identity, registration};
 
-/// Containers, their files, the network, the firewall's rules: in this order, so that nothing is
-/// reachable that is half gone. Identity and registration stay. What was never made is no error.
+/// Containers, their files, the networks, the firewall's rules: in this order, so that nothing is
+/// reachable that is half gone. Identity, registration and volumes stay: data is nobody's to clean up. What was never made is no error.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let mut failures = Vec::new();
     if let Err(error) = Nftables::new().clear().await {
@@ -42,14 +42,17 @@ async fn clear_docker(config: &Config, owner: &Owner) -> anyhow::Result<()> {
     let stopping = containers.into_iter().map(|container| {
         let docker = docker.clone();
         async move {
-            docker.stop(&container.id, STOP_GRACE).await?;
+            docker.stop(&container.id).await?;
             docker.remove(&container.id).await
         }
     });
     for removed in futures_util::future::join_all(stopping).await {
         removed.context("a container is still there")?;
     }
-    docker.remove_network(owner).await.context("the network is still there")?;
-    tracing::info!(containers = count, "removed this node's containers and network");
+    for network in docker.networks().await.context("networks are still there")? {
+        // Those of others stay.
+        docker.remove_network(owner, &network.name).await.context("a network is still there")?;
+    }
+    tracing::info!(containers = count, "removed this node's containers and networks");
     Ok(())
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use knit_agent_core::container::{ContainerPlan, NetworkPlan};
+use knit_agent_core::container::ContainerPlan;
+use knit_agent_core::network::{Network, NetworkPlan};
+use knit_agent_core::volume::VolumePlan;
 use knit_agent_core::{Container, Owner};
 use knit_rpc::message::PullProgress;
-use knit_rpc::spec::ProbeKind;
+use knit_rpc::spec::{ProbeKind, VolumeName};
 
-/// How long a container may take to end before it is made to.
-pub const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long a container may take to end before it is made to, when it says nothing itself.
+pub const STOP_GRACE: Duration = knit_agent_core::container::STOP_GRACE_DEFAULT.duration();
 
 /// A container that takes longer to accept a connection is not ready.
 pub const ACCEPT_MAX: Duration = Duration::from_millis(500);
@@ -61,8 +63,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Containers with the owner's labels, each looked at by itself, so that one that cannot be
     /// read does not hide the others.
     async fn list(&self, owner: &Owner) -> Result<Vec<Container>, EngineError>;
-    /// Interfaces of the bridges that containers hang on.
-    async fn bridges(&self) -> Result<BTreeSet<String>, EngineError>;
+    /// All networks, whoever made them.
+    async fn networks(&self) -> Result<Vec<Network>, EngineError>;
+    /// Volumes with the owner's labels.
+    async fn volumes(&self, owner: &Owner) -> Result<BTreeSet<VolumeName>, EngineError>;
     async fn has_image(&self, image: &str) -> Result<bool, EngineError>;
     /// Tells `progress` how far it is, as often as it likes.
     async fn pull(
@@ -70,12 +74,15 @@ pub trait Engine: Send + Sync + 'static {
         image: &str,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<(), EngineError>;
-    /// Makes the node's own network; recreates it when its subnet is another and nothing is on it.
+    /// Makes a network; makes it anew when its subnet is another and nothing is on it.
     async fn ensure_network(&self, plan: &NetworkPlan) -> Result<(), EngineError>;
+    /// Makes a volume; refuses one of its name that is not ours.
+    async fn ensure_volume(&self, plan: &VolumePlan) -> Result<(), EngineError>;
     async fn create(&self, plan: &ContainerPlan) -> Result<(), EngineError>;
     /// By id or by name.
     async fn start(&self, container: &str) -> Result<(), EngineError>;
-    async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError>;
+    /// Returns once it has ended, or was made to after the time that it was given when it was made.
+    async fn stop(&self, container: &str) -> Result<(), EngineError>;
     async fn remove(&self, container: &str) -> Result<(), EngineError>;
     /// Whether a container accepts connections on a TCP port.
     async fn accepts(&self, address: SocketAddrV4) -> bool;
@@ -90,8 +97,10 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<(), String>;
     /// The last `lines` lines that a container wrote, oldest first.
     async fn log_tail(&self, container: &str, lines: usize) -> Result<Vec<String>, EngineError>;
-    /// Removes the node's own network, if it carries the owner's labels.
-    async fn remove_network(&self, owner: &Owner) -> Result<(), EngineError>;
+    /// Removes a network, if it carries the owner's labels.
+    async fn remove_network(&self, owner: &Owner, name: &str) -> Result<(), EngineError>;
+    /// Removes a volume with its data, if it carries the owner's labels.
+    async fn remove_volume(&self, owner: &Owner, name: &VolumeName) -> Result<(), EngineError>;
     /// Something about a container changed; ends when the engine goes away.
     fn events(&self, owner: &Owner) -> BoxStream<'static, ()>;
 }

@@ -13,7 +13,7 @@ use knit_rpc::id::InstanceId;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::engine::{Engine, EngineError, STOP_GRACE};
+use crate::engine::{Engine, EngineError};
 use crate::files::Files;
 use crate::last_assignment::Assignment;
 
@@ -47,6 +47,10 @@ pub enum Report {
         instance: InstanceId,
         actions: Vec<Action>,
         failure: Option<Failure>,
+    },
+    /// Networks and volumes were cleared away, or not all of them.
+    Tidied {
+        failed: bool,
     },
 }
 
@@ -125,6 +129,46 @@ impl Executor {
         });
     }
 
+    /// Starts to clear away what no instance needs, one after the other, and returns at once.
+    pub fn tidy(&self, owner: Owner, actions: Vec<Action>) {
+        let executor = self.clone();
+        self.tasks.spawn(async move {
+            let mut failed = false;
+            for action in &actions {
+                if let Err(error) = executor.tidy_one(&owner, action).await {
+                    tracing::warn!(?action, cause = sentence(&error), "cannot be cleared away");
+                    failed = true;
+                }
+            }
+            let _ = executor.reports.send(Report::Tidied { failed }).await;
+        });
+    }
+
+    async fn tidy_one(&self, owner: &Owner, action: &Action) -> Result<(), EngineError> {
+        match action {
+            Action::RemoveNetwork(name) => {
+                self.engine.remove_network(owner, name).await?;
+                tracing::info!(network = name, "removed a network that no instance joins");
+            }
+            Action::RemoveVolume(name) => {
+                self.engine.remove_volume(owner, name).await?;
+                tracing::info!(volume = %name, "removed a volume as asked");
+            }
+            Action::Publish(_)
+            | Action::Pull { .. }
+            | Action::WriteFiles { .. }
+            | Action::EnsureNetwork { .. }
+            | Action::EnsureVolume { .. }
+            | Action::Create { .. }
+            | Action::Start { .. }
+            | Action::Stop { .. }
+            | Action::Remove { .. }
+            | Action::RemoveFiles { .. }
+            | Action::Fail { .. } => {}
+        }
+        Ok(())
+    }
+
     async fn run(&self, job: Job) -> Option<Failure> {
         if job.wanted.is_none() {
             return self.run_all(&job).await.err();
@@ -172,6 +216,13 @@ impl Executor {
                     .write(&job.node, wanted)
                     .map_err(|error| Failure::of_files(&error, true))?;
             }
+            (Action::EnsureNetwork { network, .. }, _) => {
+                self.step(id, Step::Starting).await;
+                self.engine.ensure_network(network).await?;
+            }
+            (Action::EnsureVolume { volume, .. }, _) => {
+                self.engine.ensure_volume(volume).await?;
+            }
             (Action::Create { .. }, Some(wanted)) => {
                 self.step(id, Step::Starting).await;
                 let plan = container::plan(&job.owner, wanted, &self.files.directory(id));
@@ -195,6 +246,8 @@ impl Executor {
                 Action::Pull { .. }
                 | Action::Stop { .. }
                 | Action::Publish(_)
+                | Action::RemoveNetwork(_)
+                | Action::RemoveVolume(_)
                 | Action::Fail { .. },
                 _,
             ) => {}
@@ -214,7 +267,7 @@ impl Executor {
 
     async fn stop(&self, instance: &InstanceId, container: &str) -> Result<(), Failure> {
         let Ok(_permit) = self.stops.acquire().await else { return Ok(()) };
-        self.engine.stop(container, STOP_GRACE).await?;
+        self.engine.stop(container).await?;
         tracing::info!(instance.id = %instance, container, "stopped");
         Ok(())
     }

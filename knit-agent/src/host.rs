@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use knit_agent_core::network::Route;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrIn;
@@ -49,28 +50,37 @@ pub fn addresses(interfaces: &BTreeMap<String, Interface>) -> BTreeMap<String, B
 /// Networks that this host has addresses in or routes to, but for the default route: a container
 /// subnet must overlap none of them. What lies within `own` is ours.
 pub fn networks(own: Option<Ipv4Net>) -> Vec<Ipv4Net> {
-    let mut networks: BTreeSet<Ipv4Net> =
-        interfaces().into_values().flat_map(|interface| interface.networks).collect();
-    networks.extend(routes(
-        &std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default(),
-    ));
-    networks
+    let networks: BTreeSet<Ipv4Net> = routes().into_iter().map(|route| route.network).collect();
+    networks.into_iter().filter(|network| own.is_none_or(|own| !own.contains(network))).collect()
+}
+
+/// Where the host's addresses and routes lead, but for the default route and loopback.
+pub fn routes() -> Vec<Route> {
+    let mut routes = BTreeSet::new();
+    for (interface, one) in interfaces() {
+        routes.extend(
+            one.networks.into_iter().map(|network| Route { network, interface: interface.clone() }),
+        );
+    }
+    let text = std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
+    let named = listed(&text).map(|(interface, network)| Route { network, interface });
+    routes.extend(named);
+    routes
         .into_iter()
-        .filter(|network| network.prefix_len() > 0 && !network.addr().is_loopback())
-        .filter(|network| own.is_none_or(|own| !own.contains(network)))
+        .filter(|route| route.network.prefix_len() > 0 && !route.network.addr().is_loopback())
         .collect()
 }
 
-/// Destinations of `/proc/net/route`: hexadecimal in the machine's own byte order.
-fn routes(text: &str) -> Vec<Ipv4Net> {
+/// Interfaces and destinations of `/proc/net/route`: hexadecimal in the machine's own byte order.
+fn listed(text: &str) -> impl Iterator<Item = (String, Ipv4Net)> + '_ {
     let hex = |field: &str| u32::from_str_radix(field, 16).ok().map(u32::to_ne_bytes);
-    let parse = |line: &str| {
+    text.lines().skip(1).filter_map(move |line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let destination = Ipv4Addr::from(hex(fields.get(1)?)?);
         let mask = Ipv4Addr::from(hex(fields.get(7)?)?);
-        Ipv4Net::with_netmask(destination, mask).ok()
-    };
-    text.lines().skip(1).filter_map(parse).collect()
+        let network = Ipv4Net::with_netmask(destination, mask).ok()?;
+        Some(((*fields.first()?).to_owned(), network))
+    })
 }
 
 /// First digits of the kernel's boot id: tells a fast reboot from a pause.
@@ -103,8 +113,9 @@ mod tests {
             eth0\t0000000A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
             broken line\n";
         if cfg!(target_endian = "little") {
-            let found: Vec<String> = routes(text).iter().map(ToString::to_string).collect();
-            assert_eq!(found, ["0.0.0.0/0", "10.0.0.0/16"]);
+            let found: Vec<String> =
+                listed(text).map(|(name, to)| format!("{name} {to}")).collect();
+            assert_eq!(found, ["eth0 0.0.0.0/0", "eth0 10.0.0.0/16"]);
         }
         assert!(networks(None).iter().all(|network| network.prefix_len() > 0));
     }

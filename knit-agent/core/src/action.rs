@@ -1,13 +1,17 @@
 //! What the agent can do. Each action is idempotent: doing it twice changes nothing.
 
 use knit_rpc::id::InstanceId;
+use knit_rpc::spec::VolumeName;
 
+use crate::network::NetworkPlan;
 use crate::publish::PortMap;
+use crate::volume::VolumePlan;
 
 /// One step towards what is desired.
 ///
 /// Actions of one instance are done in order and stop at the first that fails; different
-/// instances go on side by side. `Publish` is done before everything that follows it.
+/// instances go on side by side. `Publish` is done before everything that follows it. What clears
+/// away networks and volumes is done beside them, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Make the published ports exactly these.
@@ -19,6 +23,16 @@ pub enum Action {
     /// Render the instance's templates into its directory.
     WriteFiles {
         instance: InstanceId,
+    },
+    /// Make a network that the instance joins, unless it is there.
+    EnsureNetwork {
+        instance: InstanceId,
+        network: NetworkPlan,
+    },
+    /// Make a volume that the instance mounts, unless it is there.
+    EnsureVolume {
+        instance: InstanceId,
+        volume: VolumePlan,
     },
     Create {
         instance: InstanceId,
@@ -41,6 +55,10 @@ pub enum Action {
     RemoveFiles {
         instance: InstanceId,
     },
+    /// Remove a network, by Docker's name, that no instance joins.
+    RemoveNetwork(String),
+    /// Remove a volume with its data.
+    RemoveVolume(VolumeName),
     /// Do nothing but remember why the instance cannot run now.
     Fail {
         instance: InstanceId,
@@ -54,12 +72,19 @@ impl Action {
         if let Self::Publish(ports) = self { Some(ports) } else { None }
     }
 
+    /// Whether it clears away what no instance needs any more.
+    pub fn tidies(&self) -> bool {
+        matches!(self, Self::RemoveNetwork(_) | Self::RemoveVolume(_))
+    }
+
     /// The instance that the action is about; none for what concerns the whole node.
     pub fn instance(&self) -> Option<&InstanceId> {
         match self {
-            Self::Publish(_) => None,
+            Self::Publish(_) | Self::RemoveNetwork(_) | Self::RemoveVolume(_) => None,
             Self::Pull { instance, .. }
             | Self::WriteFiles { instance }
+            | Self::EnsureNetwork { instance, .. }
+            | Self::EnsureVolume { instance, .. }
             | Self::Create { instance }
             | Self::Start { instance, .. }
             | Self::Stop { instance, .. }

@@ -3,15 +3,20 @@
 //! Invariant: a container is ours only when it carries this cluster's *and* this node's label,
 //! so that a cloned disk or another cluster on the same Docker is never touched.
 
+mod identity;
+mod limits;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ipnet::Ipv4Net;
-use knit_rpc::id::{DeploymentId, DeploymentName, InstanceId, ProjectName, SpecHash};
-use knit_rpc::spec::{HostIp, InstanceSpec, LogSpec, PortSpec, Protocol};
+use knit_rpc::spec::{HostIp, InstanceSpec, LOG_DRIVER_DEFAULT, LogSpec, PortSpec, Span};
 
-use crate::desired::{Owner, Slot, Wanted};
-use crate::observed::Container;
+use crate::desired::{Owner, Wanted};
+use crate::volume::{self, VolumePlan};
+
+pub use identity::Identity;
+pub use limits::Limits;
 
 /// The node's own Docker network, which instances join unless their spec names another.
 pub const NETWORK: &str = "knit";
@@ -19,6 +24,8 @@ pub const NETWORK: &str = "knit";
 pub const BRIDGE: &str = "knit0";
 /// Fits into a WireGuard packet.
 pub const MTU: u32 = 1420;
+/// Time between the stop signal and SIGKILL when the spec says nothing.
+pub const STOP_GRACE_DEFAULT: Span = Span::from_secs(10);
 
 pub const LABEL_CLUSTER: &str = "knit.cluster";
 pub const LABEL_NODE: &str = "knit.node";
@@ -30,6 +37,8 @@ pub const LABEL_INSTANCE: &str = "knit.instance";
 pub const LABEL_REVISION: &str = "knit.revision";
 pub const LABEL_SPEC_HASH: &str = "knit.spec-hash";
 pub const LABEL_PORTS: &str = "knit.ports";
+/// On a container: the volumes that it mounts.
+pub const LABEL_VOLUMES: &str = "knit.volumes";
 
 /// A container to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,15 +47,21 @@ pub struct ContainerPlan {
     pub hostname: String,
     pub image: String,
     pub labels: BTreeMap<String, String>,
-    /// Replaces the image's when not empty.
-    pub entrypoint: Vec<String>,
-    pub args: Vec<String>,
-    pub env: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
+    pub volumes: Vec<MountedVolume>,
+    /// By Docker's names.
     pub networks: Vec<String>,
+    /// Names by which the others on its networks find it.
+    pub aliases: Vec<String>,
     /// Published by Docker itself; all other ports are ours to publish.
     pub loopback: Vec<PortSpec>,
-    pub log: LogSpec,
+    pub limits: Limits,
+    /// Of the log driver; only drivers that write files know any.
+    pub log_options: BTreeMap<String, String>,
+    /// Seconds.
+    pub stop_grace: u64,
+    /// What is passed on as it was written.
+    pub spec: Arc<InstanceSpec>,
 }
 
 /// A file of the host's, read-only in the container.
@@ -56,11 +71,12 @@ pub struct Mount {
     pub destination: String,
 }
 
-/// The node's own network to be made.
+/// A volume in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkPlan {
-    pub subnet: Ipv4Net,
-    pub labels: BTreeMap<String, String>,
+pub struct MountedVolume {
+    pub volume: VolumePlan,
+    pub path: String,
+    pub read_only: bool,
 }
 
 /// Describes the container of a wanted instance, whose template files are in `files`.
@@ -70,32 +86,51 @@ pub fn plan(owner: &Owner, wanted: &Wanted, files: &Path) -> ContainerPlan {
         source: files.join(file_name(index)),
         destination: template.destination.clone(),
     });
+    let volumes = volume::of(wanted).into_iter().zip(&spec.volumes);
+    let volumes = volumes.map(|(name, mount)| MountedVolume {
+        volume: volume::plan(owner, &name),
+        path: mount.path.clone(),
+        read_only: mount.read_only,
+    });
     let networks =
         if spec.networks.is_empty() { vec![NETWORK.to_owned()] } else { spec.networks.clone() };
     let loopback = spec.ports.iter().filter(|port| port.host_ip == HostIp::Loopback);
+    let deployment = assigned.deployment.as_str();
     ContainerPlan {
         name: name(wanted),
-        hostname: hostname(assigned.deployment.as_str(), assigned.slot),
+        hostname: spec.hostname.clone().unwrap_or_else(|| hostname(deployment, assigned.slot)),
         image: image(spec),
         labels: labels(owner, wanted),
-        entrypoint: spec.command.clone(),
-        args: spec.args.clone(),
-        env: spec.env.clone(),
         mounts: mounts.collect(),
+        volumes: volumes.collect(),
         networks,
+        aliases: vec![deployment.to_owned(), format!("{deployment}-{}", assigned.slot)],
         loopback: if spec.uses_host_network() { Vec::new() } else { loopback.cloned().collect() },
-        log: spec.log.clone(),
+        limits: Limits::of(spec.resources),
+        log_options: log_options(&spec.log),
+        stop_grace: stop_grace(spec).as_millis().div_ceil(1000),
+        spec: Arc::clone(spec),
     }
+}
+
+/// Time between the stop signal and SIGKILL.
+pub fn stop_grace(spec: &InstanceSpec) -> Span {
+    spec.stop_grace.unwrap_or(STOP_GRACE_DEFAULT)
+}
+
+fn log_options(log: &LogSpec) -> BTreeMap<String, String> {
+    if ![LOG_DRIVER_DEFAULT, "local"].contains(&log.driver.as_str()) {
+        return BTreeMap::new();
+    }
+    BTreeMap::from([
+        ("max-size".to_owned(), log.max_size.clone()),
+        ("max-file".to_owned(), log.max_files.to_string()),
+    ])
 }
 
 /// Whether a container of this spec has to be on a network to be of use.
 pub(crate) fn needs_network(spec: &InstanceSpec) -> bool {
     !spec.uses_host_network() && !spec.networks.iter().any(|network| network == "none")
-}
-
-/// Describes the node's own network.
-pub fn network_plan(owner: &Owner, subnet: Ipv4Net) -> NetworkPlan {
-    NetworkPlan { subnet, labels: owner_labels(owner) }
 }
 
 /// Name of the `index`-th template's file in its instance's directory.
@@ -132,7 +167,9 @@ pub fn owner_labels(owner: &Owner) -> BTreeMap<String, String> {
 
 fn labels(owner: &Owner, wanted: &Wanted) -> BTreeMap<String, String> {
     let assigned = &wanted.assigned;
-    let mut labels = owner_labels(owner);
+    // Ours come last and win.
+    let mut labels = wanted.spec.labels.clone();
+    labels.extend(owner_labels(owner));
     labels.extend(
         [
             (LABEL_PROJECT, assigned.project.to_string()),
@@ -142,107 +179,17 @@ fn labels(owner: &Owner, wanted: &Wanted) -> BTreeMap<String, String> {
             (LABEL_INSTANCE, assigned.id.to_string()),
             (LABEL_REVISION, assigned.revision.to_string()),
             (LABEL_SPEC_HASH, assigned.spec.to_string()),
-            (LABEL_PORTS, ports_label(&wanted.spec.ports)),
+            (LABEL_PORTS, identity::ports_label(&wanted.spec.ports)),
+            (LABEL_VOLUMES, volume::label(&volume::of(wanted))),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
     labels
 }
 
-/// What a container of ours says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    pub instance: InstanceId,
-    pub project: ProjectName,
-    pub deployment: DeploymentName,
-    pub deployment_id: DeploymentId,
-    pub slot: u32,
-    pub revision: u64,
-    pub spec: SpecHash,
-    pub ports: Vec<PortSpec>,
-}
-
-impl Identity {
-    /// Reads the labels; `None` when the container is not ours, or its labels are not what we
-    /// write: then somebody else made it.
-    pub fn of(container: &Container, owner: &Owner) -> Option<Self> {
-        let label = |key: &str| container.labels.get(key).map(String::as_str);
-        if label(LABEL_CLUSTER) != Some(owner.cluster.as_str())
-            || label(LABEL_NODE) != Some(owner.node.as_str())
-        {
-            return None;
-        }
-        Some(Self {
-            instance: label(LABEL_INSTANCE)?.parse().ok()?,
-            project: label(LABEL_PROJECT)?.parse().ok()?,
-            deployment: label(LABEL_DEPLOYMENT)?.parse().ok()?,
-            deployment_id: label(LABEL_DEPLOYMENT_ID)?.parse().ok()?,
-            slot: label(LABEL_SLOT)?.parse().ok()?,
-            revision: label(LABEL_REVISION)?.parse().ok()?,
-            spec: label(LABEL_SPEC_HASH)?.parse().ok()?,
-            ports: parse_ports_label(label(LABEL_PORTS)?)?,
-        })
-    }
-
-    pub fn slot(&self) -> Slot {
-        Slot {
-            project: self.project.to_string(),
-            deployment: self.deployment.to_string(),
-            number: self.slot,
-        }
-    }
-}
-
-/// `mesh:8080->80/tcp,public:53->53/udp`.
-fn ports_label(ports: &[PortSpec]) -> String {
-    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
-fn parse_ports_label(text: &str) -> Option<Vec<PortSpec>> {
-    text.split(',').filter(|port| !port.is_empty()).map(parse_port).collect()
-}
-
-fn parse_port(text: &str) -> Option<PortSpec> {
-    let (host, container) = text.split_once("->")?;
-    let (host_ip, host_port) = host.rsplit_once(':')?;
-    let (container_port, protocol) = container.split_once('/')?;
-    Some(PortSpec {
-        container_port: container_port.parse().ok()?,
-        host_port: host_port.parse().ok()?,
-        protocol: match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            _ => return None,
-        },
-        host_ip: HostIp::parse(host_ip).ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_ports_label_reads_back() {
-        let ports = [
-            ("mesh", 8080, 80, Protocol::Tcp),
-            ("iface:eth1.5", 53, 5353, Protocol::Udp),
-            ("192.0.2.7", 1, 65535, Protocol::Tcp),
-            ("public", 443, 443, Protocol::Tcp),
-            ("loopback", 9000, 9000, Protocol::Tcp),
-        ]
-        .map(|(host_ip, host_port, container_port, protocol)| PortSpec {
-            container_port,
-            host_port,
-            protocol,
-            host_ip: HostIp::parse(host_ip).unwrap(),
-        });
-        assert_eq!(parse_ports_label(&ports_label(&ports)).unwrap(), ports);
-        assert_eq!(parse_ports_label("").unwrap(), []);
-        for bad in ["x", "mesh:80", "mesh:80->80", "mesh:80->80/icmp", "mesh:99999->1/tcp"] {
-            assert_eq!(parse_ports_label(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_registry_goes_before_names_without_one() {

@@ -1,11 +1,11 @@
 //! What this node should run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use knit_rpc::id::{ClusterId, InstanceId, NodeId};
-use knit_rpc::message::{AssignedInstance, NodeAssignment};
-use knit_rpc::spec::{InstanceSpec, RunPolicy};
+use knit_rpc::id::{ClusterId, InstanceId, NodeId, ProjectName};
+use knit_rpc::message::{AssignedInstance, NetworkSpec, NodeAssignment};
+use knit_rpc::spec::{InstanceSpec, RunPolicy, VolumeName};
 
 /// Whose containers these are: ours carry both ids as labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +19,19 @@ pub struct Owner {
 pub struct Desired {
     pub owner: Owner,
     pub instances: BTreeMap<InstanceId, Wanted>,
+    /// Networks that these instances may join, by Docker's names.
+    pub networks: BTreeMap<String, NetworkSpec>,
+    /// Volumes that somebody asked to remove.
+    pub remove_volumes: BTreeSet<VolumeName>,
+    /// Images that are not to be collected, besides those of the instances.
+    pub keep_images: BTreeSet<String>,
 }
 
 /// One instance that should run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     pub assigned: AssignedInstance,
+    /// With the networks by Docker's names: another one than what `assigned.spec` is the hash of.
     pub spec: Arc<InstanceSpec>,
     pub policy: Arc<RunPolicy>,
 }
@@ -41,8 +48,7 @@ impl Desired {
     /// Looks up each instance's spec. One that is missing spoils the whole assignment: acting on
     /// the rest would remove a container that somebody wants.
     pub fn of(assignment: &NodeAssignment) -> Result<Self, MissingSpec> {
-        let specs: BTreeMap<_, _> =
-            assignment.specs.iter().map(|(hash, spec)| (hash, Arc::new(spec.clone()))).collect();
+        let mut specs: BTreeMap<(_, &ProjectName), Arc<InstanceSpec>> = BTreeMap::new();
         let policies: BTreeMap<_, _> = assignment
             .policies
             .iter()
@@ -51,18 +57,39 @@ impl Desired {
         let default = Arc::new(RunPolicy::default());
         let mut instances = BTreeMap::new();
         for assigned in &assignment.instances {
-            let spec = specs.get(&assigned.spec).cloned().ok_or_else(|| MissingSpec {
+            let written = assignment.specs.get(&assigned.spec).ok_or_else(|| MissingSpec {
                 instance: assigned.id.clone(),
                 spec: assigned.spec.to_string(),
             })?;
+            let project = &assigned.project;
+            let spec = specs
+                .entry((&assigned.spec, project))
+                .or_insert_with(|| Arc::new(resolved(written, project, &assignment.networks)));
+            let spec = Arc::clone(spec);
             let policy = assigned.policy.as_ref().and_then(|hash| policies.get(hash));
             let policy = policy.unwrap_or(&default).clone();
             instances
                 .insert(assigned.id.clone(), Wanted { assigned: assigned.clone(), spec, policy });
         }
         let owner = Owner { cluster: assignment.cluster.clone(), node: assignment.node.clone() };
-        Ok(Self { owner, instances })
+        let networks = assignment.networks.iter();
+        Ok(Self {
+            owner,
+            instances,
+            networks: networks.map(|one| (one.docker_name(), one.clone())).collect(),
+            remove_volumes: assignment.remove_volumes.clone(),
+            keep_images: assignment.keep_images.clone(),
+        })
     }
+}
+
+/// The spec with each of the project's networks by Docker's name; what is none of them stays.
+fn resolved(spec: &InstanceSpec, project: &ProjectName, networks: &[NetworkSpec]) -> InstanceSpec {
+    let of = |name: &String| {
+        let known = networks.iter().find(|one| one.project == *project && one.name == *name);
+        known.map_or_else(|| name.clone(), NetworkSpec::docker_name)
+    };
+    InstanceSpec { networks: spec.networks.iter().map(of).collect(), ..spec.clone() }
 }
 
 impl Wanted {

@@ -14,12 +14,14 @@ pub mod action;
 pub mod backoff;
 pub mod container;
 pub mod desired;
+pub mod network;
 pub mod nft;
 pub mod observed;
 pub mod publish;
 pub mod reconcile;
 pub mod status;
 pub mod template;
+pub mod volume;
 
 pub use action::Action;
 pub use desired::{Desired, Owner, Wanted};

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
-use knit_rpc::spec::Protocol;
+use knit_rpc::spec::{Protocol, VolumeName};
 
 use crate::action::Action;
 use crate::backoff;
+use crate::network::{Network, Route};
 use crate::publish::{PortMap, Target};
 
 /// Everything that a decision looks at besides what is desired.
@@ -20,6 +21,12 @@ pub struct Observed {
     pub containers: Vec<Container>,
     /// Images that are here, among those that instances want.
     pub images: BTreeSet<String>,
+    /// All networks of the engine's.
+    pub networks: Vec<Network>,
+    /// Our volumes that are here.
+    pub volumes: BTreeSet<VolumeName>,
+    /// Where the host's own addresses and routes lead.
+    pub routes: Vec<Route>,
     /// Instances that have a directory of files.
     pub files: BTreeSet<InstanceId>,
     /// The ports as they are published now.
@@ -150,6 +157,29 @@ pub struct Memory {
     pub exits: BTreeMap<InstanceId, i64>,
     /// When another container took an instance's port over.
     pub superseded: BTreeMap<InstanceId, Timestamp>,
+    pub tidying: Tidying,
+}
+
+/// How clearing away networks and volumes goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tidying {
+    pub busy: bool,
+    /// In a row.
+    pub failures: u32,
+    pub retry_at: Timestamp,
+}
+
+impl Tidying {
+    /// Notes how it went.
+    pub fn done(&mut self, failed: bool, now: Timestamp) {
+        self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
+        let pause = if failed { backoff::pause(self.failures) } else { Duration::ZERO };
+        (self.busy, self.retry_at) = (false, now.plus(pause));
+    }
+
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        !self.busy && self.retry_at <= now
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,6 +235,10 @@ impl Memory {
             Action::Publish(_)
             | Action::Pull { .. }
             | Action::WriteFiles { .. }
+            | Action::EnsureNetwork { .. }
+            | Action::EnsureVolume { .. }
+            | Action::RemoveNetwork(_)
+            | Action::RemoveVolume(_)
             | Action::Create { .. }
             | Action::Stop { .. }
             | Action::Remove { .. }

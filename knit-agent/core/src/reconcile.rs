@@ -1,12 +1,14 @@
 //! Compares what should run with what runs.
 //!
 //! ```text
-//! wanted, no container     Pull? -> WriteFiles? -> Create -> Start
+//! wanted, no container     Pull? -> WriteFiles? -> EnsureNetwork* -> EnsureVolume* -> Create -> Start
 //! wanted, ended            Start, after a pause
 //! wanted, other spec       Stop -> Remove, then as if there were none
 //! wanted, on no network    the same, after a pause
 //! not wanted               Publish (without it) -> drain, if another took its port -> Stop
 //!                          -> Remove -> RemoveFiles
+//! network, volume          made before the container that has it, removed when none has it (a
+//!                          volume: when the assignment says so as well)
 //! ```
 //!
 //! Invariant: a container without our cluster's and node's labels gets no action. A wanted
@@ -23,8 +25,9 @@ use crate::action::Action;
 use crate::backoff;
 use crate::container::{self, Identity};
 use crate::desired::{Desired, Wanted};
+use crate::network::{self, NetworkPlan};
 use crate::observed::{Container, ContainerState, Observed};
-use crate::publish;
+use crate::{publish, volume};
 
 /// What to do next on a node whose mesh addresses are `mesh`.
 pub fn reconcile(
@@ -71,6 +74,12 @@ pub fn reconcile(
             && !busy.contains_key(id)
     });
     actions.extend(leftovers.map(|id| Action::RemoveFiles { instance: id.clone() }));
+    if observed.memory.tidying.is_due(now) {
+        let networks = network::to_remove(desired, observed, &ours);
+        actions.extend(networks.into_iter().map(Action::RemoveNetwork));
+        let volumes = volume::to_remove(desired, observed, &ours);
+        actions.extend(volumes.into_iter().map(Action::RemoveVolume));
+    }
     actions
 }
 
@@ -223,6 +232,15 @@ fn make(
     if !wanted.spec.templates.is_empty() {
         actions.push(Action::WriteFiles { instance: id.clone() });
     }
+    let owner = &situation.desired.owner;
+    for network in network::joined(wanted, situation.desired) {
+        let network = NetworkPlan::of(owner, network);
+        actions.push(Action::EnsureNetwork { instance: id.clone(), network });
+    }
+    for volume in volume::of(wanted) {
+        let volume = volume::plan(owner, &volume);
+        actions.push(Action::EnsureVolume { instance: id.clone(), volume });
+    }
     actions.push(Action::Create { instance: id.clone() });
     let container = container::name(wanted);
     actions.push(Action::Start { instance: id.clone(), container, again });
@@ -235,9 +253,13 @@ fn is_blocked(
     actions: &mut Vec<Action>,
 ) -> bool {
     let Situation { desired, observed, ours, mesh, .. } = situation;
-    let Some(reason) = publish::obstacle(wanted, desired, ours, observed, mesh) else {
-        return false;
-    };
+    // Its holder is on its way out: nothing is wrong.
+    if volume::is_held(wanted, desired, ours) {
+        return true;
+    }
+    let reason = publish::obstacle(wanted, desired, ours, observed, mesh)
+        .or_else(|| network::obstacle(wanted, desired, observed, ours));
+    let Some(reason) = reason else { return false };
     if !observed.memory.is_blocked_by(id, &reason) {
         actions.push(Action::Fail { instance: id.clone(), reason });
     }

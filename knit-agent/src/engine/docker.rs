@@ -3,7 +3,7 @@
 //! ```text
 //! observe   labels -> list of ids -> inspect one by one -> Container
 //! create    ContainerPlan -> Docker's own body
-//! network   the node's own bridge network
+//! network   the node's own bridge network, and the users' · volume   the users' data
 //! pull      image -> Docker's steps -> bytes
 //! probe     is it well? · logs   what did it write last?
 //! refusal   Docker's words -> will waiting mend it?
@@ -16,31 +16,34 @@ mod observe;
 mod probe;
 mod pull;
 mod refusal;
+mod volume;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::Docker as Client;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use knit_agent_core::container::{
-    ContainerPlan, LABEL_CLUSTER, LABEL_NODE, NetworkPlan, owner_labels,
-};
+use knit_agent_core::container::{ContainerPlan, LABEL_CLUSTER, LABEL_NODE, owner_labels};
+use knit_agent_core::network::{Network, NetworkPlan};
+use knit_agent_core::volume::VolumePlan;
 use knit_agent_core::{Container, Owner};
 use knit_rpc::message::PullProgress;
-use knit_rpc::spec::ProbeKind;
+use knit_rpc::spec::{ProbeKind, VolumeName};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::{ACCEPT_MAX, Engine, EngineError, EngineInfo};
+use super::{ACCEPT_MAX, Engine, EngineError, EngineInfo, STOP_GRACE};
 
-/// Longest wait for one answer; more than a stop's grace.
+/// Longest wait for one answer; a stop may take its container's grace longer.
 const ANSWER_MAX_SECS: u64 = 120;
 /// What makes a container be looked at again; health checks make many events of other names.
 const EVENTS: [&str; 9] =
@@ -51,18 +54,26 @@ const EVENTS: [&str; 9] =
 pub struct Docker {
     socket: String,
     hanging: probe::Hanging,
+    /// Held by who makes or removes a network.
+    networks: Arc<Mutex<()>>,
 }
 
 impl Docker {
     /// `unix:///var/run/docker.sock`, or a path.
     pub fn new(socket: &str) -> Self {
         let socket = socket.trim_start_matches("unix://").to_owned();
-        Self { socket, hanging: probe::Hanging::default() }
+        Self { socket, hanging: probe::Hanging::default(), networks: Arc::default() }
     }
 
     pub(super) fn client(&self) -> Result<Client, EngineError> {
+        self.patient_client(0)
+    }
+
+    /// One that waits `seconds` longer than usual for an answer.
+    fn patient_client(&self, seconds: u64) -> Result<Client, EngineError> {
+        let answer_max = ANSWER_MAX_SECS.saturating_add(seconds);
         // Cheap: a client is a connection pool that is not connected yet.
-        Client::connect_with_unix(&self.socket, ANSWER_MAX_SECS, bollard::API_DEFAULT_VERSION)
+        Client::connect_with_unix(&self.socket, answer_max, bollard::API_DEFAULT_VERSION)
             .map_err(|error| self.refusal(&error))
     }
 
@@ -132,10 +143,14 @@ impl Engine for Docker {
         Ok(containers)
     }
 
-    async fn bridges(&self) -> Result<BTreeSet<String>, EngineError> {
+    async fn networks(&self) -> Result<Vec<Network>, EngineError> {
         let networks =
             self.client()?.list_networks(None).await.map_err(|error| self.refusal(&error))?;
-        Ok(networks.iter().filter_map(network::bridge).collect())
+        Ok(networks.into_iter().filter_map(network::shown).collect())
+    }
+
+    async fn volumes(&self, owner: &Owner) -> Result<BTreeSet<VolumeName>, EngineError> {
+        volume::list(self, owner).await
     }
 
     async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
@@ -158,6 +173,10 @@ impl Engine for Docker {
 
     async fn ensure_network(&self, plan: &NetworkPlan) -> Result<(), EngineError> {
         network::ensure(self, plan).await
+    }
+
+    async fn ensure_volume(&self, plan: &VolumePlan) -> Result<(), EngineError> {
+        volume::ensure(self, plan).await
     }
 
     async fn create(&self, plan: &ContainerPlan) -> Result<(), EngineError> {
@@ -188,10 +207,19 @@ impl Engine for Docker {
         self.client()?.start_container(container, None).await.map_err(|error| self.refusal(&error))
     }
 
-    async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
-        let options = StopContainerOptionsBuilder::new().t(seconds).build();
-        let stopped = self.client()?.stop_container(container, Some(options)).await;
+    async fn stop(&self, container: &str) -> Result<(), EngineError> {
+        let found = self.client()?.inspect_container(container, None).await;
+        let grace = match found {
+            Ok(found) => found.config.and_then(|config| config.stop_timeout),
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => {
+                return Ok(());
+            }
+            Err(error) => return Err(self.refusal(&error)),
+        };
+        let grace = grace.and_then(|seconds| u64::try_from(seconds).ok());
+        let client = self.patient_client(grace.unwrap_or(STOP_GRACE.as_secs()))?;
+        // Without a time of ours Docker takes the container's own.
+        let stopped = client.stop_container(container, None).await;
         unless(404, stopped).map_err(|error| self.refusal(&error))
     }
 
@@ -221,8 +249,12 @@ impl Engine for Docker {
         logs::tail(self, container, lines).await
     }
 
-    async fn remove_network(&self, owner: &Owner) -> Result<(), EngineError> {
-        network::remove(self, owner).await
+    async fn remove_network(&self, owner: &Owner, name: &str) -> Result<(), EngineError> {
+        network::remove(self, owner, name).await
+    }
+
+    async fn remove_volume(&self, owner: &Owner, name: &VolumeName) -> Result<(), EngineError> {
+        volume::remove(self, owner, name).await
     }
 
     fn events(&self, owner: &Owner) -> BoxStream<'static, ()> {
@@ -241,7 +273,7 @@ impl Engine for Docker {
     }
 }
 
-/// Whether a network carries the owner's labels.
+/// Whether something carries the owner's labels.
 fn is_owned(labels: Option<&HashMap<String, String>>, owner: &Owner) -> bool {
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
     label(LABEL_CLUSTER) == Some(owner.cluster.as_str())

@@ -8,15 +8,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use knit_agent_core::container::{BRIDGE, ContainerPlan, NETWORK, NetworkPlan, owner_labels};
+use knit_agent_core::container::{BRIDGE, ContainerPlan, owner_labels};
+use knit_agent_core::network::{Network, NetworkPlan};
 use knit_agent_core::observed::Healthcheck;
+use knit_agent_core::volume::{LABEL_VOLUME, VolumePlan};
 use knit_agent_core::{Container, ContainerState, Owner};
 use knit_rpc::Timestamp;
 use knit_rpc::message::PullProgress;
-use knit_rpc::spec::ProbeKind;
+use knit_rpc::spec::{ProbeKind, VolumeName};
 use tokio::sync::Notify;
 
-use super::{Engine, EngineError, EngineInfo};
+use super::{Engine, EngineError, EngineInfo, STOP_GRACE};
 
 /// What can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +36,10 @@ pub enum Call {
 struct State {
     containers: BTreeMap<String, Container>,
     images: BTreeSet<String>,
-    network: Option<NetworkPlan>,
+    networks: BTreeMap<String, NetworkPlan>,
+    volumes: BTreeMap<String, VolumePlan>,
+    /// Networks that each container joins, by name.
+    joins: BTreeMap<String, Vec<String>>,
     failing: BTreeMap<Call, EngineError>,
     calls: Vec<(Call, String)>,
     next: u8,
@@ -195,8 +200,26 @@ impl Engine for FakeEngine {
         Ok(state.containers.values().filter(is_owned).cloned().collect())
     }
 
-    async fn bridges(&self) -> Result<BTreeSet<String>, EngineError> {
-        Ok(BTreeSet::from([BRIDGE.to_owned()]))
+    async fn networks(&self) -> Result<Vec<Network>, EngineError> {
+        let state = self.lock();
+        let shown = state.networks.values().map(|plan| Network {
+            name: plan.name.clone(),
+            labels: plan.labels.clone(),
+            bridge: plan.bridge.clone().or(Some(BRIDGE.to_owned())),
+            subnets: plan.subnet.into_iter().collect(),
+            internal: plan.internal,
+        });
+        Ok(shown.collect())
+    }
+
+    async fn volumes(&self, owner: &Owner) -> Result<BTreeSet<VolumeName>, EngineError> {
+        let state = self.lock();
+        let labels = owner_labels(owner);
+        let ours = state.volumes.values().filter(|volume| {
+            labels.iter().all(|(key, value)| volume.labels.get(key) == Some(value))
+        });
+        let names = ours.filter_map(|volume| volume.labels.get(LABEL_VOLUME));
+        Ok(names.filter_map(|name| VolumeName::parse(name).ok()).collect())
     }
 
     async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
@@ -218,7 +241,12 @@ impl Engine for FakeEngine {
     }
 
     async fn ensure_network(&self, plan: &NetworkPlan) -> Result<(), EngineError> {
-        self.lock().network = Some(plan.clone());
+        self.lock().networks.insert(plan.name.clone(), plan.clone());
+        Ok(())
+    }
+
+    async fn ensure_volume(&self, plan: &VolumePlan) -> Result<(), EngineError> {
+        self.lock().volumes.entry(plan.name.clone()).or_insert_with(|| plan.clone());
         Ok(())
     }
 
@@ -242,8 +270,9 @@ impl Engine for FakeEngine {
             exit_code: None,
             error: String::new(),
             healthcheck: None,
-            volumes: BTreeSet::new(),
+            volumes: plan.volumes.iter().map(|one| one.volume.name.clone()).collect(),
         };
+        state.joins.insert(container.name.clone(), plan.networks.clone());
         state.containers.insert(id, container);
         Ok(())
     }
@@ -255,17 +284,21 @@ impl Engine for FakeEngine {
         let found = find(&mut state, container).ok_or_else(|| missing(container))?;
         found.state = ContainerState::Running;
         found.started_at = Some(knit_runtime::clock::now());
-        found.networks.insert(NETWORK.to_owned());
-        found.addresses.insert(NETWORK.to_owned(), address);
+        let name = found.name.clone();
+        let joined = state.joins.get(&name).cloned().unwrap_or_default();
+        if let Some(found) = find(&mut state, container) {
+            found.addresses.extend(joined.first().map(|network| (network.clone(), address)));
+            found.networks.extend(joined);
+        }
         drop(state);
         self.changed.notify_waiters();
         Ok(())
     }
 
-    async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
+    async fn stop(&self, container: &str) -> Result<(), EngineError> {
         let stubborn = self.called(Call::Stop, container)?.stubborn;
         if stubborn {
-            tokio::time::sleep(grace).await;
+            tokio::time::sleep(STOP_GRACE).await;
         }
         let mut state = self.lock();
         if let Some(found) = find(&mut state, container) {
@@ -320,8 +353,13 @@ impl Engine for FakeEngine {
         Ok(log[log.len().saturating_sub(lines)..].to_vec())
     }
 
-    async fn remove_network(&self, _owner: &Owner) -> Result<(), EngineError> {
-        self.lock().network = None;
+    async fn remove_network(&self, _owner: &Owner, name: &str) -> Result<(), EngineError> {
+        self.lock().networks.remove(name);
+        Ok(())
+    }
+
+    async fn remove_volume(&self, _owner: &Owner, name: &VolumeName) -> Result<(), EngineError> {
+        self.lock().volumes.remove(&name.docker_name());
         Ok(())
     }
 

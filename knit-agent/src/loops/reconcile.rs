@@ -22,9 +22,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use knit_agent_core::container::Identity;
+use knit_agent_core::network::Network;
 use knit_agent_core::observed::Memory;
 use knit_agent_core::publish::PortMap;
 use knit_agent_core::{Action, Container, Observed, Owner, publish as ports, reconcile, status};
+use knit_rpc::spec::VolumeName;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
@@ -57,7 +59,8 @@ pub struct Reconciler {
     read_at: Option<Instant>,
     asked_info_at: Option<Instant>,
     info: Option<EngineInfo>,
-    bridges: BTreeSet<String>,
+    networks: Vec<Network>,
+    volumes: BTreeSet<VolumeName>,
     /// What the firewall publishes; unknown before the first time.
     published: PortMap,
     troubles: Troubles,
@@ -93,7 +96,8 @@ impl Reconciler {
             read_at: None,
             asked_info_at: None,
             info: None,
-            bridges: BTreeSet::new(),
+            networks: Vec::new(),
+            volumes: BTreeSet::new(),
             published: PortMap::new(),
             troubles: Troubles::default(),
             awaits_ready: false,

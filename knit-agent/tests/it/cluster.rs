@@ -249,12 +249,10 @@ fn cleaning_up_leaves_what_is_not_this_nodes() {
 }
 
 fn foreign(owner: &Owner) -> ContainerPlan {
-    let (assigned, spec) = instance("other", 1, json!({"image": IMAGE, "networks": ["bridge"]}));
+    let args = ["/bin/busybox", "sleep", "1000"];
+    let spec = json!({"image": IMAGE, "networks": ["bridge"], "args": args});
+    let (assigned, spec) = instance("other", 1, spec);
     let wanted =
         knit_agent_core::Wanted { assigned, spec: spec.into(), policy: std::sync::Arc::default() };
-    let plan = container::plan(owner, &wanted, std::path::Path::new("/nonexistent"));
-    ContainerPlan {
-        args: vec!["/bin/busybox".to_owned(), "sleep".to_owned(), "1000".to_owned()],
-        ..plan
-    }
+    container::plan(owner, &wanted, std::path::Path::new("/nonexistent"))
 }

@@ -1,10 +1,14 @@
 //! The engine on a real Docker.
 
+mod options;
+mod stores;
+
 use std::path::Path;
 use std::time::Duration;
 
 use knit_agent::engine::{Engine, EngineError};
 use knit_agent_core::container::{self, ContainerPlan, NETWORK};
+use knit_agent_core::network::NetworkPlan;
 use knit_agent_core::{ContainerState, Owner, Wanted};
 use knit_rpc::id::{ClusterId, NodeId};
 use serde_json::{Value, json};
@@ -12,8 +16,6 @@ use serde_json::{Value, json};
 use crate::support::agent::instance;
 use crate::support::dockerd::{Dockerd, IMAGE};
 use crate::support::namespace::{in_namespace, run};
-
-const GRACE: Duration = Duration::from_secs(1);
 
 fn owner(node: u8) -> Owner {
     Owner { cluster: ClusterId::from_bytes([1; 16]), node: NodeId::from_bytes([node; 16]) }
@@ -25,12 +27,12 @@ fn plan(owner: &Owner, name: &str, spec: Value) -> ContainerPlan {
     container::plan(owner, &wanted, Path::new("/nonexistent"))
 }
 
-fn network(owner: &Owner, subnet: &str) -> container::NetworkPlan {
-    container::network_plan(owner, subnet.parse().unwrap())
+fn network(owner: &Owner, subnet: &str) -> NetworkPlan {
+    NetworkPlan::own(owner, subnet.parse().unwrap())
 }
 
 fn sleeper() -> Value {
-    json!({"image": IMAGE, "command": ["/bin/busybox", "sleep", "1000"]})
+    json!({"image": IMAGE, "command": ["/bin/busybox", "sleep", "1000"], "stop_grace": "1s"})
 }
 
 fn permanent(result: Result<(), EngineError>) -> String {
@@ -59,10 +61,11 @@ fn containers_are_made_once_seen_and_gone() {
         let address = found.address().unwrap().to_string();
         assert!(address.starts_with("10.208.7."), "{address}");
         assert!(engine.list(&self::owner(2)).await.unwrap().is_empty(), "another node's");
-        assert!(engine.bridges().await.unwrap().contains("knit0"));
+        let bridges = engine.networks().await.unwrap().into_iter().filter_map(|one| one.bridge);
+        assert!(bridges.into_iter().any(|bridge| bridge == "knit0"));
         assert!(run("ip link show knit0").contains("mtu 1420"));
         for _ in 0..2 {
-            engine.stop(&found.id, GRACE).await.unwrap();
+            engine.stop(&found.id).await.unwrap();
         }
         let ended = engine.list(&owner).await.unwrap().remove(0);
         assert_eq!((ended.state, ended.exit_code), (ContainerState::Exited, Some(137)));
@@ -164,9 +167,9 @@ fn the_network_follows_its_subnet_while_nothing_is_on_it() {
             permanent(engine.ensure_network(&network(&self::owner(2), "10.1.0.0/24")).await);
         assert!(error.contains(&format!("\"{NETWORK}\" that is not this node's")), "{error}");
         engine.remove(&plan.name).await.unwrap();
-        engine.remove_network(&self::owner(2)).await.unwrap();
+        engine.remove_network(&self::owner(2), NETWORK).await.unwrap();
         assert!(run("ip addr show knit0").contains("10.208.9.1/24"), "another node's stays");
-        engine.remove_network(&owner).await.unwrap();
+        engine.remove_network(&owner, NETWORK).await.unwrap();
         assert!(!run("ip link").contains("knit0"));
     });
 }

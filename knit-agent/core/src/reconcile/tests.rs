@@ -12,6 +12,7 @@ use crate::observed::Listener;
 
 mod model;
 mod properties;
+mod stores;
 mod tables;
 
 pub(crate) fn owner() -> Owner {
@@ -49,7 +50,13 @@ pub(crate) fn wanted(deployment: &str, slot: u32, revision: u64, spec: InstanceS
 
 pub(crate) fn desired(wanted: impl IntoIterator<Item = Wanted>) -> Desired {
     let instances = wanted.into_iter().map(|one| (one.assigned.id.clone(), one)).collect();
-    Desired { owner: owner(), instances }
+    Desired {
+        owner: owner(),
+        instances,
+        networks: BTreeMap::new(),
+        remove_volumes: BTreeSet::new(),
+        keep_images: BTreeSet::new(),
+    }
 }
 
 /// The container as the engine shows it once the plan was carried out.

@@ -1,14 +1,13 @@
-//! The node's own bridge network, and the bridges that containers hang on.
+//! Bridge networks: the node's own, and those that users named.
 //!
 //! Docker makes a second network of one name without a word, and then refuses both: so it is
 //! looked up by name first, by one task at a time.
 
-use std::collections::HashMap;
-
 use bollard::Docker as Client;
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkInspect};
 use knit_agent_core::Owner;
-use knit_agent_core::container::{BRIDGE, LABEL_CLUSTER, LABEL_NODE, MTU, NETWORK, NetworkPlan};
+use knit_agent_core::container::{MTU, NETWORK};
+use knit_agent_core::network::{Network as Shown, NetworkPlan};
 
 use super::Docker;
 use crate::engine::EngineError;
@@ -18,50 +17,52 @@ const MTU_OPTION: &str = "com.docker.network.driver.mtu";
 
 /// Makes the network as planned; leaves one with another subnet alone while containers are on it.
 pub(super) async fn ensure(docker: &Docker, plan: &NetworkPlan) -> Result<(), EngineError> {
+    let _alone = docker.networks.lock().await;
     let client = docker.client()?;
-    if let Some(found) = find(docker, &client, NETWORK).await? {
-        let ours = plan.labels.iter().all(|(key, value)| label(&found, key) == Some(value));
-        if !ours {
+    let name = plan.name.as_str();
+    if let Some(found) = find(docker, &client, name).await? {
+        let label = |key: &str| found.labels.as_ref().and_then(|labels| labels.get(key));
+        if plan.labels.iter().any(|(key, value)| label(key) != Some(value)) {
             return Err(EngineError::Refused {
                 words: format!(
-                    "there is a Docker network \"{NETWORK}\" that is not this node's: remove it with `docker network rm {NETWORK}`"
+                    "there is a Docker network \"{name}\" that is not this node's: remove it with `docker network rm {name}`"
                 ),
                 permanent: true,
             });
         }
-        if subnet(&found) == Some(plan.subnet.to_string()) {
+        let has = subnet(&found);
+        let fits = plan.subnet.is_none_or(|wanted| has == Some(wanted.to_string()));
+        if fits && found.internal.unwrap_or(false) == plan.internal {
             return Ok(());
         }
         if found.containers.as_ref().is_some_and(|containers| !containers.is_empty()) {
             tracing::warn!(
-                subnet = subnet(&found),
-                allotted = %plan.subnet,
-                "containers keep the network in its former subnet"
+                network = name,
+                subnet = has,
+                wanted = plan.subnet.map(|subnet| subnet.to_string()),
+                "containers keep a network as it was"
             );
             return Ok(());
         }
-        client.remove_network(NETWORK).await.map_err(|error| docker.refusal(&error))?;
+        client.remove_network(name).await.map_err(|error| docker.refusal(&error))?;
     }
     client.create_network(request(plan)).await.map_err(|error| docker.refusal(&error))?;
-    tracing::info!(subnet = %plan.subnet, "made the network \"{NETWORK}\"");
+    tracing::info!(network = name, "made a network");
     Ok(())
 }
 
 fn request(plan: &NetworkPlan) -> NetworkCreateRequest {
+    let config = plan
+        .subnet
+        .map(|subnet| IpamConfig { subnet: Some(subnet.to_string()), ..IpamConfig::default() });
+    let bridge = plan.bridge.iter().map(|bridge| (BRIDGE_OPTION.to_owned(), bridge.clone()));
+    let mtu = (MTU_OPTION.to_owned(), MTU.to_string());
     NetworkCreateRequest {
-        name: NETWORK.to_owned(),
+        name: plan.name.clone(),
         driver: Some("bridge".to_owned()),
-        ipam: Some(Ipam {
-            config: Some(vec![IpamConfig {
-                subnet: Some(plan.subnet.to_string()),
-                ..IpamConfig::default()
-            }]),
-            ..Ipam::default()
-        }),
-        options: Some(HashMap::from([
-            (BRIDGE_OPTION.to_owned(), BRIDGE.to_owned()),
-            (MTU_OPTION.to_owned(), MTU.to_string()),
-        ])),
+        internal: Some(plan.internal),
+        ipam: Some(Ipam { config: config.map(|config| vec![config]), ..Ipam::default() }),
+        options: Some(bridge.chain([mtu]).collect()),
         labels: Some(plan.labels.clone().into_iter().collect()),
         ..NetworkCreateRequest::default()
     }
@@ -77,9 +78,9 @@ pub(super) async fn must_exist(
     if find(docker, client, name).await?.is_some() {
         return Ok(());
     }
-    if name == NETWORK {
+    if name == NETWORK || name.starts_with("knit.") {
         return Err(EngineError::Refused {
-            words: format!("the network \"{NETWORK}\" is not there yet"),
+            words: format!("the network \"{name}\" is not there yet"),
             permanent: false,
         });
     }
@@ -91,18 +92,31 @@ pub(super) async fn must_exist(
     })
 }
 
-pub(super) async fn remove(docker: &Docker, owner: &Owner) -> Result<(), EngineError> {
+pub(super) async fn remove(docker: &Docker, owner: &Owner, name: &str) -> Result<(), EngineError> {
+    let _alone = docker.networks.lock().await;
     let client = docker.client()?;
-    let Some(found) = find(docker, &client, NETWORK).await? else { return Ok(()) };
+    let Some(found) = find(docker, &client, name).await? else { return Ok(()) };
     if !super::is_owned(found.labels.as_ref(), owner) {
         return Ok(());
     }
-    let removed = client.remove_network(NETWORK).await;
-    super::unless(404, removed).map_err(|error| docker.refusal(&error))
+    super::unless(404, client.remove_network(name).await).map_err(|error| docker.refusal(&error))
+}
+
+/// As the agent's core looks at it; none without a name.
+pub(super) fn shown(network: Network) -> Option<Shown> {
+    let bridge = bridge(&network);
+    let subnets = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default().into_iter();
+    Some(Shown {
+        name: network.name?,
+        labels: network.labels.unwrap_or_default().into_iter().collect(),
+        bridge,
+        subnets: subnets.filter_map(|one| one.subnet?.parse().ok()).collect(),
+        internal: network.internal.unwrap_or(false),
+    })
 }
 
 /// The interface of a bridge network.
-pub(super) fn bridge(network: &Network) -> Option<String> {
+fn bridge(network: &Network) -> Option<String> {
     if network.driver.as_deref() != Some("bridge") {
         return None;
     }
@@ -120,11 +134,6 @@ async fn find(
         Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
         Err(error) => Err(docker.refusal(&error)),
     }
-}
-
-fn label<'a>(network: &'a NetworkInspect, key: &str) -> Option<&'a String> {
-    debug_assert!([LABEL_CLUSTER, LABEL_NODE].contains(&key));
-    network.labels.as_ref()?.get(key)
 }
 
 fn subnet(network: &NetworkInspect) -> Option<String> {

@@ -17,6 +17,10 @@ impl Reconciler {
                 self.memory.busy.insert(instance, step);
                 false
             }
+            Report::Tidied { failed } => {
+                self.memory.tidying.done(failed, knit_runtime::clock::now());
+                true
+            }
             Report::Done { instance, actions, failure } => {
                 self.memory.busy.remove(&instance);
                 let Some(failure) = failure else {
@@ -53,6 +57,12 @@ impl Reconciler {
         is_published: bool,
     ) {
         let Some(node) = self.shared.node_context() else { return };
+        let (tidying, actions): (Vec<Action>, Vec<Action>) =
+            actions.into_iter().partition(Action::tidies);
+        if !tidying.is_empty() {
+            self.memory.tidying.busy = true;
+            self.executor.tidy(owner.clone(), tidying);
+        }
         let mut jobs: BTreeMap<InstanceId, Vec<Action>> = BTreeMap::new();
         for action in actions {
             if let Action::Fail { instance, reason } = action {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use knit_agent_core::container::{self, LABEL_INSTANCE};
+use knit_agent_core::network::NetworkPlan;
 use knit_agent_core::observed::Listener;
 use knit_agent_core::publish::{self, Target};
 use knit_agent_core::{Desired, Observed, Owner};
@@ -34,8 +35,8 @@ impl Reconciler {
             return;
         }
         let subnet = self.shared.registration.borrow().as_ref().map(|known| known.subnet);
-        if let Some(subnet) = subnet {
-            let plan = container::network_plan(owner, subnet);
+        let plan = subnet.map(|subnet| NetworkPlan::own(owner, subnet));
+        if let Some(plan) = plan.filter(|plan| !self.networks.iter().any(|one| plan.is(one))) {
             let made = within(READ_MAX, self.engine.ensure_network(&plan)).await;
             self.troubles.network = made.err().map(|error| {
                 format!("the network \"{}\" cannot be made: {error}", container::NETWORK)
@@ -50,7 +51,8 @@ impl Reconciler {
             self.asked_info_at = Some(Instant::now());
         }
         self.containers = Some(within(READ_MAX, self.engine.list(owner)).await?);
-        self.bridges = within(READ_MAX, self.engine.bridges()).await?;
+        self.networks = within(READ_MAX, self.engine.networks()).await?;
+        self.volumes = within(READ_MAX, self.engine.volumes(owner)).await?;
         Ok(())
     }
 
@@ -67,10 +69,14 @@ impl Reconciler {
         } else {
             BTreeSet::new()
         };
+        let names_networks = desired.is_some_and(|desired| !desired.networks.is_empty());
         let mut observed = Observed {
             images,
             listeners: ports_listened_on(desired, &missing),
             containers,
+            networks: self.networks.clone(),
+            volumes: self.volumes.clone(),
+            routes: if names_networks { host::routes() } else { Vec::new() },
             files: self.files.list(),
             published: self.published.clone(),
             interfaces: host::addresses(&host::interfaces()),

@@ -39,7 +39,8 @@ impl Reconciler {
 
     fn rules(&self, ports: PortMap) -> Rules {
         let place = self.shared.place();
-        let bridges = self.bridges.clone();
+        let bridges: BTreeSet<String> =
+            self.networks.iter().filter_map(|network| network.bridge.clone()).collect();
         let mut inside: BTreeSet<String> = bridges.clone();
         inside.insert("lo".to_owned());
         inside.extend(place.iter().map(|(_, interface)| interface.clone()));
