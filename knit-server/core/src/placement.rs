@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub use chooser::{Choice, Chooser, Refused, Wanted};
 use knit_rpc::id::{DeploymentId, InstanceId, NodeId};
 use knit_rpc::spec::VolumeName;
+pub(crate) use score::{Score, merits};
 
 use crate::instances::age;
 use crate::ledger::Ledger;

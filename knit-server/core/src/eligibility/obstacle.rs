@@ -239,6 +239,42 @@ impl Obstacle<'_> {
         }
     }
 
+    /// What would have to change.
+    pub fn remedy(&self, context: &Context<'_, '_>) -> String {
+        let (snapshot, node) = (context.snapshot, context.node.name());
+        match self {
+            Self::Label { key, value, .. } => {
+                format!("label it: `knit node label {node} {key}={value}`")
+            }
+            Self::Where(part) => match part.split_once(" fails") {
+                Some((part, _)) => format!("{part} must hold"),
+                None => part.clone(),
+            },
+            Self::State { .. } => "it must become ready".to_owned(),
+            Self::Adopting => "what it runs must be taken in, which happens by itself".to_owned(),
+            Self::Cordoned | Self::Draining => {
+                format!("let it work again: `knit node undrain {node}`")
+            }
+            Self::Short { resource, needs, free, .. } => {
+                format!("{} must become free", resource.amount_of(needs - free))
+            }
+            Self::CapacityUnknown { .. } => "its agent must say what it has".to_owned(),
+            Self::Port { port, taken } => format!(
+                "{} must give up host port {}/{}",
+                slot_name(snapshot, &taken.deployment, taken.slot),
+                port.host_port,
+                port.protocol
+            ),
+            Self::PerNode { has, .. } => format!("max_per_node must be {} or more", has + 1),
+            Self::TooLarge { .. } => "templates or env of what it runs must shrink".to_owned(),
+            Self::DataElsewhere { volume, .. }
+            | Self::DataApart { one: (volume, _), .. }
+            | Self::DataLeaving { volume, .. } => {
+                format!("nothing: data does not move, and volume {volume} decides")
+            }
+        }
+    }
+
     /// Whether its summary leaves an amount out.
     pub(super) fn has_amount(&self) -> bool {
         matches!(self, Self::Short { .. })

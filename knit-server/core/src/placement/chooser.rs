@@ -338,6 +338,26 @@ impl<'a> Chooser<'a> {
         }
     }
 
+    /// Every node with its score, or with all that speaks against it.
+    pub(crate) fn judge<'s>(
+        &'s self,
+        placements: &'s Placements<'a>,
+        wanted: &Wanted<'s>,
+    ) -> Vec<(&'a Node, Result<Score, Vec<Obstacle<'s>>>)> {
+        let needs = self.needs(wanted);
+        let judge = |at: usize| {
+            let host = self.host(placements, at, self.siblings(at, wanted.slot));
+            let obstacles = eligibility::obstacles(&needs, &host, placements);
+            let judged = if obstacles.is_empty() {
+                Ok(self.score(placements, at, Some(wanted.slot)))
+            } else {
+                Err(obstacles)
+            };
+            (self.nodes[at].node, judged)
+        };
+        (0..self.nodes.len()).map(judge).collect()
+    }
+
     fn refuse(
         &mut self,
         placements: &Placements<'a>,
