@@ -15,6 +15,7 @@ pub mod diff;
 mod hash;
 mod image;
 mod json;
+mod octal;
 mod problem;
 mod quantity;
 mod reader;
@@ -24,6 +25,7 @@ mod toml;
 mod tree;
 mod update;
 mod volume;
+mod words;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -549,8 +551,9 @@ pub struct TemplateSpec {
     /// Knows `env`, `node`, `deployment`, `slot`, `ports` and `mesh`; an unknown variable is an
     /// error.
     pub content: String,
-    /// Permission bits.
-    #[serde(default = "mode_default")]
+    /// Permission bits; travels as octal digits such as `"0444"`, which manifests write too.
+    #[serde(default = "mode_default", with = "octal")]
+    #[schema(value_type = String)]
     pub mode: u32,
     #[serde(default)]
     pub uid: u32,

@@ -1,44 +1,68 @@
-//! What fields may hold, and what no single field can tell.
+//! What no single field can tell, and (in `text`) what single texts may hold.
+
+mod text;
 
 use std::collections::BTreeMap;
 
-use super::{DeploymentSpec, HostIp, PortSpec};
+use super::{DeploymentSpec, HostIp, Mode, Order, PortSpec, ProbeKind, Strategy};
+
+pub(super) use text::{
+    destination, directory, hostname, log_driver, log_size, mount_path, network_name, sysctl,
+    tmpfs, url_path, user, volume_name,
+};
 
 /// Clashes within a spec: (field, sentence) each.
 pub(super) fn clashes(spec: &DeploymentSpec) -> Vec<(String, String)> {
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     ports(spec, &mut problems);
-    templates(spec, &mut problems);
-    let networks = &spec.instance.networks;
-    for alone in ["host", "none"] {
-        if networks.len() > 1 && networks.iter().any(|network| network == alone) {
-            let message = format!("\"{alone}\" cannot be joined together with other networks");
-            problems.push(("networks".to_owned(), message));
-        }
+    paths(spec, &mut problems);
+    volumes(spec, &mut problems);
+    networks(spec, &mut problems);
+    update(spec, &mut problems);
+    if spec.mode == Mode::EveryNode && spec.replicas != 1 {
+        problems.add("replicas", "means nothing with mode every-node: there is one on each node");
     }
-    problems
+    let resources = &spec.instance.resources;
+    if let (Some(reserved), Some(most)) = (resources.memory, resources.memory_max)
+        && most < reserved
+    {
+        problems.add(
+            "resources.memory_max",
+            format!("must be at least the {reserved} that \"memory\" reserves, not {most}"),
+        );
+    }
+    problems.0
 }
 
-fn ports(spec: &DeploymentSpec, problems: &mut Vec<(String, String)>) {
+#[derive(Default)]
+struct Problems(Vec<(String, String)>);
+
+impl Problems {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push((field.into(), message.into()));
+    }
+}
+
+fn ports(spec: &DeploymentSpec, problems: &mut Problems) {
     let ports = &spec.instance.ports;
     for (index, port) in ports.iter().enumerate() {
         if let Some(earlier) = ports[..index].iter().position(|other| overlap(port, other)) {
-            problems.push((
+            problems.add(
                 format!("ports[{index}].host_port"),
                 format!(
                     "host port {}/{} is published twice: ports[{earlier}] has it already",
                     port.host_port, port.protocol
                 ),
-            ));
+            );
         }
         if spec.instance.uses_host_network() && port.host_port != port.container_port {
-            problems.push((
+            problems.add(
                 format!("ports[{index}].host_port"),
                 format!(
                     "with the host's network port {} cannot become {}: nothing is mapped there",
                     port.container_port, port.host_port
                 ),
-            ));
+            );
         }
     }
 }
@@ -50,56 +74,113 @@ pub(super) fn overlap(a: &PortSpec, b: &PortSpec) -> bool {
         && (a.host_ip == b.host_ip || a.host_ip == HostIp::Public || b.host_ip == HostIp::Public)
 }
 
-fn templates(spec: &DeploymentSpec, problems: &mut Vec<(String, String)>) {
-    let mut seen = BTreeMap::new();
+/// No two of templates, volumes and tmpfs at one path of the container.
+fn paths(spec: &DeploymentSpec, problems: &mut Problems) {
+    let mut seen: BTreeMap<&str, String> = BTreeMap::new();
     for (index, template) in spec.instance.templates.iter().enumerate() {
-        if let Some(earlier) = seen.insert(template.destination.as_str(), index) {
-            problems.push((
+        let path = template.destination.as_str();
+        if let Some(earlier) = seen.insert(path, format!("templates[{index}]")) {
+            problems.add(
                 format!("templates[{index}].destination"),
-                format!(
-                    "two templates write {}: templates[{earlier}] does already",
-                    template.destination
-                ),
-            ));
+                format!("two templates write {path}: {earlier} does already"),
+            );
+        }
+    }
+    let volumes = spec.instance.volumes.iter().map(|volume| volume.path.as_str());
+    let volumes =
+        volumes.enumerate().map(|(index, path)| (format!("volumes[{index}]"), ".path", path));
+    let tmpfs = spec.instance.tmpfs.iter().map(|tmpfs| tmpfs.split(':').next().unwrap_or_default());
+    let tmpfs = tmpfs.enumerate().map(|(index, path)| (format!("tmpfs[{index}]"), "", path));
+    for (entry, key, path) in volumes.chain(tmpfs) {
+        let plain = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+        if let Some(earlier) = seen.get(plain) {
+            problems.add(
+                format!("{entry}{key}"),
+                format!("{plain} is taken: {earlier} is there already"),
+            );
+        } else {
+            seen.insert(plain, entry);
         }
     }
 }
 
-/// An absolute, plain path of a file.
-pub(super) fn destination(text: String) -> Result<String, String> {
-    if !text.starts_with('/') {
-        return Err(format!("must be an absolute path, for example \"/{text}\", not \"{text}\""));
+fn volumes(spec: &DeploymentSpec, problems: &mut Problems) {
+    let volumes = &spec.instance.volumes;
+    for (index, volume) in volumes.iter().enumerate() {
+        let unlike = |other: &&super::VolumeMount| {
+            other.name == volume.name && other.shared != volume.shared
+        };
+        if volumes[..index].iter().any(|other| unlike(&other)) {
+            problems.add(
+                format!("volumes[{index}].shared"),
+                format!("{} cannot be shared in one place and not in another", volume.name),
+            );
+        }
     }
-    if text.ends_with('/') {
-        return Err(format!("must name a file, not the directory \"{text}\""));
-    }
-    if text.contains(['\0', '\n', ':']) {
-        return Err("may hold no line feed, colon or NUL".to_owned());
-    }
-    if text.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
-        return Err(format!(
-            "must be a plain path without \"//\", \".\" or \"..\", not \"{text}\""
-        ));
-    }
-    Ok(text)
 }
 
-/// A name as Docker gives networks.
-pub(super) fn network_name(text: &str) -> Result<(), String> {
-    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    let holds_well = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if starts_well && holds_well && text.len() <= 128 {
-        Ok(())
+fn networks(spec: &DeploymentSpec, problems: &mut Problems) {
+    let instance = &spec.instance;
+    let joins = |name: &str| instance.networks.iter().any(|network| network == name);
+    for alone in ["host", "none"] {
+        if instance.networks.len() > 1 && joins(alone) {
+            let message = format!("\"{alone}\" cannot be joined together with other networks");
+            problems.add("networks", message);
+        }
+    }
+    if joins("none") {
+        if !instance.ports.is_empty() {
+            problems.add("ports", "nothing can be published on networks: [none]");
+        }
+        for (name, probe) in [("ready", &spec.health.ready), ("alive", &spec.health.alive)] {
+            let asked = probe.as_ref().map(|probe| &probe.kind);
+            if let Some(ProbeKind::Http { .. } | ProbeKind::Tcp { .. }) = asked {
+                problems.add(
+                    format!("health.{name}"),
+                    "has no network to ask over with networks: [none]; use exec",
+                );
+            }
+        }
+    }
+    if joins("host") {
+        for name in instance.sysctls.keys().filter(|name| name.starts_with("net.")) {
+            let message = "belongs to the host with networks: [host], and is not set from here";
+            problems.add(format!("sysctls.{name}"), message);
+        }
+    }
+}
+
+/// What only one instance of a slot can have at a time forces the old one to stop first.
+fn update(spec: &DeploymentSpec, problems: &mut Problems) {
+    let forced = if spec.instance.uses_host_network() {
+        Some("the host's network")
+    } else if spec.instance.volumes.is_empty() {
+        None
     } else {
-        Err(format!("{text:?} is no network name: letters, digits, \"_\", \".\" and \"-\" only"))
+        Some("a volume")
+    };
+    let update = &spec.update;
+    if let Some(forced) = forced {
+        if update.order == Order::StartFirst {
+            problems.add("update.order", format!("{forced} forces stop-first"));
+        }
+        if update.strategy == Strategy::BlueGreen {
+            let message = format!(
+                "{forced} forces stop-first, and blue-green needs both revisions side by side"
+            );
+            problems.add("update.strategy", message);
+        }
     }
-}
-
-/// A size in Docker's notation: digits, then k, m or g.
-pub(super) fn log_size(text: String) -> Result<String, String> {
-    let digits = text.strip_suffix(['k', 'm', 'g']).unwrap_or(&text);
-    match digits.parse::<u64>() {
-        Ok(size) if size > 0 => Ok(text),
-        _ => Err(format!("must be a size such as 10m (k, m or g), not \"{text}\"")),
+    match (update.strategy, update.order) {
+        (Strategy::Recreate, Order::StartFirst) => problems
+            .add("update.order", "strategy recreate stops the old instances first, by its nature"),
+        (Strategy::BlueGreen, Order::StopFirst) => problems.add(
+            "update.order",
+            "strategy blue-green starts the new instances first, by its nature",
+        ),
+        (
+            Strategy::Rolling | Strategy::Canary | Strategy::Recreate | Strategy::BlueGreen,
+            Order::Auto | Order::StartFirst | Order::StopFirst,
+        ) => {}
     }
 }

@@ -8,12 +8,23 @@ use super::problem::{Position, Problem};
 use super::tree::{Entry, Kind, Node, Value};
 
 /// Gathers problems while a tree is read.
-#[derive(Default)]
 pub(super) struct Reader {
     pub(super) problems: Vec<Problem>,
+    /// Every key that a map could have held, by its path, for the test that holds the docs to it.
+    #[cfg(test)]
+    pub(super) known: std::collections::BTreeSet<String>,
 }
 
 impl Reader {
+    /// Goes on from what is known to be wrong already.
+    pub(super) fn new(problems: Vec<Problem>) -> Self {
+        Self {
+            problems,
+            #[cfg(test)]
+            known: std::collections::BTreeSet::new(),
+        }
+    }
+
     pub(super) fn report(&mut self, field: &str, at: Position, message: impl Into<String>) {
         self.problems.push(Problem {
             field: field.to_owned(),
@@ -110,6 +121,8 @@ impl Reader {
 
     /// Reports the keys that nobody asked for, each with the nearest known one.
     pub(super) fn finish(&mut self, fields: &Fields<'_>) {
+        #[cfg(test)]
+        self.known.extend(fields.known.iter().map(|key| fields.path_of(key)));
         for entry in fields.entries {
             if fields.known.contains(&entry.key.as_str()) || entry.key.starts_with("x-") {
                 continue;
@@ -150,6 +163,11 @@ impl<'t> Fields<'t> {
             reader.report(&self.path_of(key), self.at, format!("is missing: {why}"));
         }
         found
+    }
+
+    /// What stands here, where the keys are names that the user chose.
+    pub(super) fn entries(&self) -> &'t [Entry] {
+        self.entries
     }
 
     fn path_of(&self, key: &str) -> String {

@@ -3,3 +3,4 @@
 mod architecture;
 mod manifests;
 mod messages;
+mod orchestration;
