@@ -14,6 +14,7 @@ mod bounds;
 pub mod deployments;
 pub mod nodes;
 pub mod reports;
+mod tell;
 pub mod views;
 pub mod world;
 
@@ -40,6 +41,9 @@ pub enum AppError {
     Invalid(Vec<FieldProblem>),
     #[error("the registration has problems")]
     Registration(Vec<FieldProblem>),
+    /// Something else than a manifest says something wrong.
+    #[error("the {what} cannot be taken")]
+    Fields { what: &'static str, fields: Vec<FieldProblem> },
     #[error("{0}")]
     Conflict(String),
     #[error("{0}")]
@@ -82,6 +86,7 @@ impl App {
     ) -> Result<Self, StoreError> {
         let snapshot = store.snapshot(identity.cluster.clone(), clock::now()).await?;
         let last_reports = store.last_reports().await?;
+        let removed = store.removed_nodes().await?;
         Ok(Self {
             identity,
             store,
@@ -93,7 +98,7 @@ impl App {
             wake_planner: Notify::new(),
             wake_publisher: Notify::new(),
             wake_roll_call: Notify::new(),
-            world: Mutex::new(World::new(snapshot, last_reports)),
+            world: Mutex::new(World::new(snapshot, last_reports, removed)),
             planned_at: AtomicU64::new(0),
         })
     }

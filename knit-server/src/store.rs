@@ -8,14 +8,17 @@
 //! `RETURNING`).
 
 pub mod deployments;
+pub mod networks;
 pub mod nodes;
 pub mod reports;
 mod snapshot;
+pub mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use knit_rpc::Timestamp;
 use knit_rpc::id::ClusterId;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -221,6 +224,10 @@ fn int(value: u64) -> i64 {
 
 fn uint(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
+}
+
+fn moment(millis: i64) -> Timestamp {
+    Timestamp::from_millis(uint(millis))
 }
 
 fn small(value: i64) -> u32 {

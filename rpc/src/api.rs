@@ -192,6 +192,19 @@ impl RolloutState {
         }
     }
 
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::Running,
+            Self::Paused,
+            Self::Succeeded,
+            Self::RolledBack,
+            Self::Failed,
+            Self::Superseded,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
+    }
+
     pub fn is_end(self) -> bool {
         !matches!(self, Self::Running | Self::Paused)
     }

@@ -28,10 +28,24 @@ pub enum EventKind {
         project: ProjectName,
         deployment: DeploymentName,
     },
+    /// A rollout began, paused, went on or ended.
+    RolloutChanged {
+        project: ProjectName,
+        deployment: DeploymentName,
+        revision: u64,
+        state: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
     NodeChanged {
         node: NodeId,
         name: String,
         state: String,
+    },
+    /// A node's boot id changed: what ran there was interrupted.
+    NodeRebooted {
+        node: NodeId,
+        name: String,
     },
     InstanceChanged {
         project: ProjectName,

@@ -15,7 +15,7 @@ pub mod explain;
 pub mod instances;
 pub mod ledger;
 pub mod liveness;
-mod observed;
+pub mod observed;
 pub mod placement;
 pub mod plan;
 pub mod preview;

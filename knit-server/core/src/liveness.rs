@@ -2,15 +2,21 @@
 //!
 //! ```text
 //!   joining ──beat──> ready ──3 missed beats──> stale ──12 s──> lost
-//!                       ^                         ├─ no live peer hears it ──> lost at once
-//!                       └────────── beat ─────────┴─ a live peer hears it ──> unreachable
+//!                       ^                         ├─ peers were asked: none reaches it, ──> lost
+//!                       │                         │  or no live peer hears it         at once
+//!                       └────────── beat ─────────┴─ a live peer reaches it ──> unreachable
 //! ```
 //!
 //! Invariant: only `Lost` gives a node's instances away. A cut path, a duplicate and a frozen
 //! fleet kill nothing.
 //!
+//! Invariant: what was lost stays lost until it is heard: nothing that vanishes later, and nothing
+//! that peers say later, calls back what is being placed elsewhere.
+//!
 //! Invariant: silence counts only while this server can hear. While its own bus is down every
 //! state stays what it was when the bus went down; afterwards silence begins anew.
+
+pub mod probes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +25,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::api::NodeState;
 use knit_rpc::id::NodeId;
 
+use self::probes::Said;
 use crate::snapshot::{Deafness, Node, Snapshot};
 
 /// How often a node beats.
@@ -90,11 +97,13 @@ pub struct Lives {
 }
 
 impl Lives {
-    /// Takes note of who spoke.
-    pub fn note(&mut self, life: Life, now: Timestamp) {
+    /// Takes note of who spoke; returns whether the host was booted anew since it spoke before.
+    pub fn note(&mut self, life: Life, now: Timestamp) -> bool {
         if self.recent.last() == Some(&life) {
-            return;
+            return false;
         }
+        let rebooted =
+            !self.recent.is_empty() && self.recent.iter().all(|known| known.boot != life.boot);
         if self.recent.contains(&life) {
             self.alternated_at = Some(now);
         }
@@ -103,6 +112,7 @@ impl Lives {
         if self.recent.len() > LIVES_KEPT_MAX {
             self.recent.remove(0);
         }
+        rebooted
     }
 
     /// Who spoke last.
@@ -167,14 +177,19 @@ fn judge_one(
         );
     }
     let silence = silence(snapshot, node, now);
-    if stays_lost(snapshot, node) {
-        return Verdict::new(NodeState::Lost, "not heard since it was lost");
+    let seconds = silence.as_secs();
+    if node.lost {
+        return match node.last_beat {
+            Some(_) => Verdict::new(NodeState::Lost, format!("no heartbeat for {seconds} s")),
+            None => Verdict::new(NodeState::Lost, "not heard since it was lost"),
+        };
     }
     if node.last_beat.is_some() && silence < STALE_AFTER {
         return judge_beating(node, duplicates);
     }
-    let seconds = silence.as_secs();
-    if node.last_beat.is_none() && (!judging(snapshot, now) || silence < LOST_AFTER) {
+    let heard = heard_by_peers(snapshot, node, now);
+    let gone = matches!(heard, Heard::Gone { .. }) && silence >= STALE_AFTER;
+    if node.last_beat.is_none() && (!judging(snapshot, now) || (silence < LOST_AFTER && !gone)) {
         return Verdict::new(NodeState::Joining, "not heard since this server started");
     }
     if frozen.contains(&node.id) {
@@ -183,22 +198,38 @@ fn judge_one(
             format!("silent for {seconds} s together with many others: nothing is moved"),
         );
     }
-    match heard_by_a_peer(snapshot, node, now) {
-        Some(false) => Verdict::new(
+    judge_silent(heard, silence)
+}
+
+fn judge_silent(heard: Heard, silence: Duration) -> Verdict {
+    let seconds = silence.as_secs();
+    match heard {
+        Heard::Gone { asked: Some(1) } => Verdict::new(
+            NodeState::Lost,
+            format!("no heartbeat for {seconds} s, and the peer that was asked does not reach it"),
+        ),
+        Heard::Gone { asked: Some(peers) } => Verdict::new(
+            NodeState::Lost,
+            format!(
+                "no heartbeat for {seconds} s, and none of the {peers} peers that were asked \
+                 reaches it"
+            ),
+        ),
+        Heard::Gone { asked: None } => Verdict::new(
             NodeState::Lost,
             format!("no heartbeat for {seconds} s, and no peer hears it"),
         ),
-        Some(true) if silence >= LOST_AFTER => Verdict::new(
+        Heard::Yes if silence >= LOST_AFTER => Verdict::new(
             NodeState::Unreachable,
             format!(
                 "no heartbeat for {seconds} s, but its peers hear it: the path to this server is \
                  cut, or its agent is down"
             ),
         ),
-        None if silence >= LOST_AFTER => {
+        Heard::Unknown if silence >= LOST_AFTER => {
             Verdict::new(NodeState::Lost, format!("no heartbeat for {seconds} s"))
         }
-        Some(true) | None => {
+        Heard::Yes | Heard::Unknown => {
             Verdict::new(NodeState::Stale, format!("no heartbeat for {seconds} s"))
         }
     }
@@ -221,25 +252,44 @@ fn judge_beating(node: &Node, duplicates: &BTreeMap<&str, Vec<&Node>>) -> Verdic
     Verdict { state: NodeState::Ready, message: None }
 }
 
-/// Whether any live peer hears the node; `None` when there is no peer to ask.
-fn heard_by_a_peer(snapshot: &Snapshot, node: &Node, now: Timestamp) -> Option<bool> {
+/// Whether peers hear a node that this server does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Yes,
+    /// None does; so many were asked, or each said so by itself.
+    Gone {
+        asked: Option<usize>,
+    },
+    /// There is no peer to ask.
+    Unknown,
+}
+
+/// Peers that were asked a moment ago go before what peers said by themselves.
+fn heard_by_peers(snapshot: &Snapshot, node: &Node, now: Timestamp) -> Heard {
+    match probes::verdict(snapshot, node, now) {
+        Some(Said::Reached) => return Heard::Yes,
+        Some(Said::Gone { by }) => return Heard::Gone { asked: Some(by) },
+        None => {}
+    }
     let mut peers = snapshot
         .nodes
         .values()
         .filter(|peer| peer.id != node.id && beats(peer, now) && !peer.facts.wg_pubkey.is_empty())
         .peekable();
-    peers.peek()?;
-    if node.facts.wg_pubkey.is_empty() {
-        return None;
+    if peers.peek().is_none() || node.facts.wg_pubkey.is_empty() {
+        return Heard::Unknown;
     }
-    Some(peers.any(|peer| !peer.facts.unheard.contains(&node.facts.wg_pubkey)))
+    if peers.any(|peer| !peer.facts.unheard.contains(&node.facts.wg_pubkey)) {
+        Heard::Yes
+    } else {
+        Heard::Gone { asked: None }
+    }
 }
 
 /// The nodes that fell silent together, when they are enough to suspect the server's own network.
 fn vanished_at_once(snapshot: &Snapshot, now: Timestamp) -> BTreeSet<&NodeId> {
     let last = |node: &Node| silent_from(snapshot, node);
-    let known: Vec<&Node> =
-        snapshot.nodes.values().filter(|node| !stays_lost(snapshot, node)).collect();
+    let known: Vec<&Node> = snapshot.nodes.values().filter(|node| !node.lost).collect();
     let silent: Vec<&Node> = known
         .iter()
         .copied()
@@ -294,12 +344,6 @@ fn silent_from(snapshot: &Snapshot, node: &Node) -> Timestamp {
 /// When this server's last deafness ended.
 fn hearing_since(snapshot: &Snapshot) -> Option<Timestamp> {
     snapshot.deafness.and_then(|deafness| deafness.until)
-}
-
-/// Whether the node was lost before this server's life or its last deafness, and not heard since.
-fn stays_lost(snapshot: &Snapshot, node: &Node) -> bool {
-    let since = hearing_since(snapshot);
-    node.lost && node.last_beat.is_none_or(|beat| since.is_some_and(|since| beat < since))
 }
 
 fn judging(snapshot: &Snapshot, now: Timestamp) -> bool {

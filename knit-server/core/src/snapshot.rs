@@ -68,9 +68,19 @@ pub struct Network {
 /// A question to peers whether they reach a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probing {
+    /// When it was asked first, and last.
     pub asked_at: Timestamp,
+    pub asked_again_at: Timestamp,
     pub asked: BTreeSet<NodeId>,
-    pub answers: BTreeMap<NodeId, bool>,
+    /// What each of them said last.
+    pub answers: BTreeMap<NodeId, ProbeAnswer>,
+}
+
+/// What a peer said of a node that fell silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    pub reached: bool,
+    pub at: Timestamp,
 }
 
 impl Snapshot {

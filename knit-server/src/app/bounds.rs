@@ -56,6 +56,21 @@ pub(super) fn problems(request: &RegisterRequest) -> Vec<FieldProblem> {
     found
 }
 
+/// What is wrong with labels that people set or take away.
+pub(super) fn label_problems(changes: &BTreeMap<String, Option<String>>) -> Vec<FieldProblem> {
+    let mut found = Vec::new();
+    if changes.len() > LABELS_MAX {
+        found.push(problem("labels", "must be at most 64, with those that were set before"));
+    }
+    if !changes.iter().all(|(key, value)| is_label(key, value.as_deref().unwrap_or_default())) {
+        found.push(problem(
+            "labels",
+            "must have keys of 1 to 63 and values of at most 255 printable characters",
+        ));
+    }
+    found
+}
+
 pub(super) fn problem(field: &str, message: &str) -> FieldProblem {
     FieldProblem { field: field.to_owned(), message: message.to_owned(), line: None, column: None }
 }

@@ -1,13 +1,17 @@
-//! Deploying and undeploying.
+//! Deploying, changing and undeploying.
 
-use knit_rpc::api::Accepted;
+mod change;
+
+use knit_rpc::api::{Accepted, PlanView};
 use knit_rpc::event::EventKind;
 use knit_rpc::id::{DeploymentId, DeploymentName, ProjectName};
 use knit_rpc::message::Phase;
 use knit_rpc::spec::DeploymentSpec;
 use knit_runtime::clock;
 use knit_server_core::validate::{ValidSpec, validate};
-use knit_server_core::{Deployment, Instance, Snapshot};
+use knit_server_core::{Deployment, Instance, Snapshot, preview, revise};
+
+pub use change::Change;
 
 use super::{App, AppError, World};
 use crate::store;
@@ -24,20 +28,25 @@ impl App {
         let spec = validate(spec).map_err(AppError::Invalid)?;
         let mut world = self.world().await;
         let known = world.snapshot.named(&spec.get().project, &spec.get().name).cloned();
-        let revision = known.as_ref().map_or(0, |known| known.revision);
-        if let Some(expected) = expected.filter(|expected| *expected != revision) {
-            return Err(AppError::Conflict(format!(
-                "deployment {} is at revision {revision}, not at {expected}: somebody else \
-                 deployed it meanwhile; look at it and deploy again",
-                spec.get().name
-            )));
-        }
+        check_revision(known.as_ref(), &spec.get().name, expected)?;
         match known {
             Some(known) if known.spec == *spec.get() && known.hold_until.is_none() => {
                 self.try_again(&mut world, &known).await
             }
-            known => self.revise(&mut world, known, spec).await,
+            known => self.revise(&mut world, known.as_ref(), spec).await,
         }
+    }
+
+    /// What submitting would lead to; nothing is done.
+    pub async fn plan_only(
+        &self,
+        spec: DeploymentSpec,
+        expected: Option<u64>,
+    ) -> Result<PlanView, AppError> {
+        let spec = validate(spec).map_err(AppError::Invalid)?.into_inner();
+        let world = self.world().await;
+        check_revision(world.snapshot.named(&spec.project, &spec.name), &spec.name, expected)?;
+        Ok(preview::submit(&world.snapshot, &world.verdicts, &spec, new_id()?, clock::now()))
     }
 
     /// Removes a deployment; its name is free at once. Returns whether anything ran.
@@ -45,19 +54,20 @@ impl App {
         &self,
         project: &ProjectName,
         name: &DeploymentName,
+        expected: Option<u64>,
     ) -> Result<bool, AppError> {
         let mut world = self.world().await;
         let Some(mut deployment) = world.snapshot.named(project, name).cloned() else {
             return Err(AppError::NotFound(no_deployment(project, name)));
         };
+        check_revision(Some(&deployment), name, expected)?;
         let now = clock::now();
         deployment.removed_at = Some(now);
         let mut write = self.store.begin().await?;
         store::deployments::put(&mut write, &deployment).await?;
         store::commit(write).await?;
         let ran = world.snapshot.instances.values().any(|i| i.deployment == deployment.id);
-        world.mark(deployment.id.clone());
-        world.snapshot.deployments.insert(deployment.id.clone(), deployment);
+        world.put(deployment);
         let (project, deployment) = (project.clone(), name.clone());
         self.feed.tell(now, EventKind::DeploymentRemoved { project, deployment });
         self.wake_planner.notify_one();
@@ -67,37 +77,34 @@ impl App {
     async fn revise(
         &self,
         world: &mut World,
-        known: Option<Deployment>,
+        known: Option<&Deployment>,
         spec: ValidSpec,
     ) -> Result<Accepted, AppError> {
         let now = clock::now();
         let spec = spec.into_inner();
-        let deployment = Deployment {
-            id: match &known {
-                Some(known) => known.id.clone(),
-                None => new_id()?,
-            },
-            revision: known.as_ref().map_or(1, |known| known.revision + 1),
-            spec_hash: spec.instance.hash(),
-            created_at: known.as_ref().map_or(now, |known| known.created_at),
-            updated_at: now,
-            removed_at: None,
-            hold_until: None,
-            stopped: false,
-            restart_floor: 0,
-            stable: None,
-            revisions: std::collections::BTreeMap::new(),
-            rollout: None,
-            spec,
+        let deployment = match known {
+            Some(known) => revise::next(known, spec, knit_rpc::api::Cause::Deploy, now),
+            None => revise::first(new_id()?, spec, now),
         };
-        let mut write = self.store.begin().await?;
-        store::deployments::put(&mut write, &deployment).await?;
-        store::commit(write).await?;
         let accepted = accepted(&deployment, false);
-        self.changed(world, &deployment);
-        world.snapshot.specs.insert(deployment.spec_hash.clone(), deployment.spec.instance.clone());
-        world.snapshot.deployments.insert(deployment.id.clone(), deployment);
+        self.take(world, known, deployment).await?;
         Ok(accepted)
+    }
+
+    /// Stores what became of a deployment, and has it planned.
+    async fn take(
+        &self,
+        world: &mut World,
+        before: Option<&Deployment>,
+        after: Deployment,
+    ) -> Result<(), AppError> {
+        let mut write = self.store.begin().await?;
+        store::deployments::put(&mut write, &after).await?;
+        store::commit(write).await?;
+        self.tell_deployment(before, &after, clock::now());
+        world.put(after);
+        self.wake_planner.notify_one();
+        Ok(())
     }
 
     /// Nothing differs: what failed is tried again, the rest is left alone.
@@ -116,28 +123,33 @@ impl App {
             for instance in failed {
                 world.snapshot.instances.insert(instance);
             }
-            self.changed(world, deployment);
+            world.mark(deployment.id.clone());
+            self.tell_changed(deployment, clock::now());
+            self.wake_planner.notify_one();
         }
         Ok(accepted(deployment, true))
-    }
-
-    fn changed(&self, world: &mut World, deployment: &Deployment) {
-        world.mark(deployment.id.clone());
-        self.feed.tell(
-            clock::now(),
-            EventKind::DeploymentChanged {
-                project: deployment.spec.project.clone(),
-                deployment: deployment.spec.name.clone(),
-                revision: deployment.revision,
-            },
-        );
-        self.wake_planner.notify_one();
     }
 }
 
 /// The sentence for a name that nobody has.
 pub fn no_deployment(project: &ProjectName, name: &DeploymentName) -> String {
     format!("there is no deployment {name} in project {project}")
+}
+
+/// Refuses when somebody was faster than who expects this revision (0: none).
+fn check_revision(
+    known: Option<&Deployment>,
+    name: &DeploymentName,
+    expected: Option<u64>,
+) -> Result<(), AppError> {
+    let revision = known.map_or(0, |known| known.revision);
+    match expected {
+        Some(expected) if expected != revision => Err(AppError::Conflict(format!(
+            "deployment {name} is at revision {revision}, not at {expected}: somebody else \
+             deployed it meanwhile; look at it and deploy again"
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn failed(snapshot: &Snapshot, deployment: &Deployment) -> Vec<Instance> {

@@ -60,7 +60,7 @@ impl App {
     /// Carries a stored report over into memory, and tells what changed.
     fn observe(&self, world: &mut World, node: &NodeId, report: &InstanceReport) {
         world.last_reports.insert(node.clone(), order(report));
-        let before = world.snapshot.observed.remove(node).unwrap_or_default();
+        let before = world.snapshot.observed.get(node).cloned().unwrap_or_default();
         let mut after = if report.full { BTreeMap::new() } else { before.clone() };
         after.extend(by_id(report));
         for instance in &report.removed {
@@ -77,7 +77,7 @@ impl App {
             self.tell(node, status, "removed");
             world.mark(status.deployment_id.clone());
         }
-        world.snapshot.observed.insert(node.clone(), after);
+        world.snapshot.observe(node, after, clock::now());
     }
 
     fn tell(&self, node: &NodeId, status: &InstanceStatus, phase: &str) {

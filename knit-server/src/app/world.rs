@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use knit_rpc::Timestamp;
 use knit_rpc::api::Unplaced;
-use knit_rpc::id::{DeploymentId, NodeId};
+use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
+use knit_rpc::message::Generation;
 use knit_server_core::liveness::Verdicts;
 use knit_server_core::status::MeshView;
-use knit_server_core::{Dirty, Snapshot};
+use knit_server_core::{Deployment, Dirty, Snapshot};
 
 use crate::store::StoredReport;
 
@@ -20,11 +21,17 @@ pub struct World {
     pub last_reports: BTreeMap<NodeId, StoredReport>,
     /// The node's time of the last request to register that was accepted of it in this life.
     pub registered: BTreeMap<NodeId, Timestamp>,
+    /// Nodes that were removed, with the generation of the empty assignment that is their last.
+    pub removed: BTreeMap<NodeId, Generation>,
     dirty: Dirty,
 }
 
 impl World {
-    pub fn new(snapshot: Snapshot, last_reports: BTreeMap<NodeId, StoredReport>) -> Self {
+    pub fn new(
+        snapshot: Snapshot,
+        last_reports: BTreeMap<NodeId, StoredReport>,
+        removed: BTreeMap<NodeId, Generation>,
+    ) -> Self {
         Self {
             snapshot,
             verdicts: Verdicts::default(),
@@ -32,9 +39,41 @@ impl World {
             mesh: MeshView::default(),
             last_reports,
             registered: BTreeMap::new(),
+            removed,
             // What a former life left undone is found by looking at everything once.
             dirty: Dirty::All,
         }
+    }
+
+    /// Takes in a deployment that was stored.
+    pub fn put(&mut self, deployment: Deployment) {
+        let specs = &mut self.snapshot.specs;
+        specs.insert(deployment.spec_hash.clone(), deployment.spec.instance.clone());
+        for revision in deployment.revisions.values() {
+            specs
+                .entry(revision.spec_hash.clone())
+                .or_insert_with(|| revision.spec.instance.clone());
+        }
+        self.mark(deployment.id.clone());
+        let kept: BTreeSet<u64> = deployment.revisions.keys().copied().collect();
+        let before = self.snapshot.deployments.insert(deployment.id.clone(), deployment);
+        if before.is_some_and(|before| before.revisions.keys().any(|n| !kept.contains(n))) {
+            self.forget_specs();
+        }
+    }
+
+    /// As the store does it: a spec that no instance and no remembered revision refers to is
+    /// forgotten.
+    pub fn forget_specs(&mut self) {
+        let snapshot = &mut self.snapshot;
+        let instances = snapshot.instances.values().map(|instance| &instance.spec);
+        let deployments = snapshot.deployments.values();
+        let revisions = deployments.flat_map(|deployment| {
+            let remembered = deployment.revisions.values().map(|revision| &revision.spec_hash);
+            remembered.chain(std::iter::once(&deployment.spec_hash))
+        });
+        let used: BTreeSet<SpecHash> = instances.chain(revisions).cloned().collect();
+        snapshot.specs.retain(|hash, _| used.contains(hash));
     }
 
     /// Has the planner look at a deployment again.
@@ -54,8 +93,55 @@ impl World {
         &self.dirty
     }
 
-    /// The planner has looked.
-    pub fn clean(&mut self) {
-        self.dirty = Dirty::Deployments(BTreeSet::new());
+    /// The planner has looked: what is without a place, and what is not at rest, which it looks at
+    /// again. Returns the deployments whose slots got or lost their place.
+    pub fn planned(
+        &mut self,
+        unplaced: &BTreeMap<DeploymentId, Vec<Unplaced>>,
+        unsettled: BTreeSet<DeploymentId>,
+    ) -> BTreeSet<DeploymentId> {
+        let looked_at = match std::mem::replace(&mut self.dirty, Dirty::Deployments(unsettled)) {
+            Dirty::All => self.unplaced.keys().chain(unplaced.keys()).cloned().collect(),
+            Dirty::Deployments(ids) => ids,
+        };
+        let mut changed = looked_at;
+        changed.retain(|id| self.unplaced.get(id) != unplaced.get(id));
+        for id in &changed {
+            match unplaced.get(id) {
+                Some(found) => self.unplaced.insert(id.clone(), found.clone()),
+                None => self.unplaced.remove(id),
+            };
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use knit_rpc::id::ClusterId;
+
+    use super::*;
+
+    fn id(n: u8) -> DeploymentId {
+        DeploymentId::from_bytes([n; 16])
+    }
+
+    fn waiting(ids: &[u8]) -> BTreeMap<DeploymentId, Vec<Unplaced>> {
+        let why = Unplaced { slot: 0, summary: "full".into(), reasons: Vec::new() };
+        ids.iter().map(|n| (id(*n), vec![why.clone()])).collect()
+    }
+
+    #[test]
+    fn what_was_not_looked_at_waits_on_and_what_is_not_at_rest_is_looked_at_again() {
+        let snapshot = Snapshot::empty(ClusterId::from_bytes([9; 16]), Timestamp::default());
+        let mut world = World::new(snapshot, BTreeMap::new(), BTreeMap::new());
+        let changed = world.planned(&waiting(&[1, 2]), [id(2)].into());
+        assert_eq!(changed, [id(1), id(2)].into());
+        assert_eq!(world.dirty(), &Dirty::Deployments([id(2)].into()));
+        world.mark(id(3));
+        assert_eq!(world.planned(&BTreeMap::new(), BTreeSet::new()), [id(2)].into());
+        assert_eq!(world.unplaced, waiting(&[1]));
+        world.mark_all();
+        assert_eq!(world.planned(&waiting(&[1]), BTreeSet::new()), BTreeSet::new());
     }
 }

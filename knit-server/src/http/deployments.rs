@@ -99,7 +99,7 @@ pub async fn remove(
     Query(query): Query<InProject>,
 ) -> Result<StatusCode, ApiError> {
     let (project, name) = names(query.project, name)?;
-    let ran = shared.app.remove(&project, &name).await?;
+    let ran = shared.app.remove(&project, &name, None).await?;
     Ok(if ran { StatusCode::ACCEPTED } else { StatusCode::NO_CONTENT })
 }
 

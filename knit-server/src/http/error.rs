@@ -40,6 +40,7 @@ impl From<AppError> for ApiError {
             AppError::NotYet(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-yet", why),
             AppError::Invalid(fields) => Self::invalid(summary(&fields), fields),
             AppError::Registration(fields) => Self::invalid(registration(&fields), fields),
+            AppError::Fields { what, fields } => Self::invalid(wrong(what, &fields), fields),
             AppError::Store(_) | AppError::Internal(_) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "a request failed");
@@ -74,6 +75,12 @@ fn registration(fields: &[FieldProblem]) -> String {
     let all: Vec<String> =
         fields.iter().map(|problem| format!("{} {}", problem.field, problem.message)).collect();
     format!("the node cannot be registered: {}", all.join("; "))
+}
+
+fn wrong(what: &str, fields: &[FieldProblem]) -> String {
+    let all: Vec<String> =
+        fields.iter().map(|problem| format!("{} {}", problem.field, problem.message)).collect();
+    format!("the {what} cannot be taken: {}", all.join("; "))
 }
 
 pub async fn unknown_path(request: Request) -> ApiError {

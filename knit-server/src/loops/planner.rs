@@ -1,11 +1,13 @@
 //! Looks at what changed, decides, stores, wakes the publisher.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
 use knit_rpc::api::NodeState;
 use knit_rpc::event::EventKind;
 use knit_rpc::id::{DeploymentId, NodeId};
+use knit_rpc::message::Generation;
 use knit_runtime::clock;
 use knit_server_core::liveness::{self, Verdicts};
 use knit_server_core::plan::plan_with;
@@ -15,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, AppError, World};
 use crate::store;
 
-const TICK: Duration = Duration::from_secs(1);
+/// Rollouts wait for moments to pass, so the clock alone is a reason to look.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Plans until told to stop.
 pub async fn run(app: &App, stop: CancellationToken) {
@@ -29,7 +32,7 @@ pub async fn run(app: &App, stop: CancellationToken) {
         }
         if let Err(error) = step(app).await {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "planning failed; trying again in a second");
+            tracing::error!(error, "planning failed; trying again in a moment");
         }
     }
 }
@@ -42,19 +45,10 @@ pub async fn step(app: &App) -> Result<(), AppError> {
     judge(app, &mut world, now).await?;
     let plan = plan_with(&world.snapshot, &world.verdicts, world.dirty(), now);
     if !plan.is_empty() {
-        store_plan(app, &world, &plan).await?;
-        plan.apply(&mut world.snapshot);
-        tracing::info!(
-            created = plan.created.len(),
-            removed = plan.removed.len(),
-            nodes = plan.generations.len(),
-            "planned"
-        );
-        app.wake_publisher.notify_one();
+        carry_out(app, &mut world, &plan, now).await?;
     }
-    tell_unplaced(app, &world, &plan, now);
-    world.unplaced = plan.unplaced;
-    world.clean();
+    let changed = world.planned(&plan.unplaced, plan.unsettled);
+    tell_unplaced(app, &world, &changed, now);
     purge(app, &mut world).await?;
     app.planned(now);
     Ok(())
@@ -113,17 +107,53 @@ fn tell_node(app: &App, world: &World, verdicts: &Verdicts, id: NodeId, now: Tim
     app.feed.tell(now, EventKind::NodeChanged { node: id, name, state: state.to_owned() });
 }
 
+/// Stores the plan, then has the snapshot carry it.
+async fn carry_out(
+    app: &App,
+    world: &mut World,
+    plan: &Plan,
+    now: Timestamp,
+) -> Result<(), AppError> {
+    store_plan(app, world, plan).await?;
+    for (id, after) in &plan.deployments {
+        app.tell_deployment(world.snapshot.deployments.get(id), after, now);
+        world.put(after.clone());
+    }
+    plan.apply(&mut world.snapshot);
+    for id in plan.generations.keys() {
+        if let Some(node) = world.snapshot.nodes.get_mut(id) {
+            node.published = published(node, node.generation);
+        }
+    }
+    tracing::info!(
+        created = plan.created.len(),
+        removed = plan.removed.len(),
+        deployments = plan.deployments.len(),
+        nodes = plan.generations.len(),
+        "planned"
+    );
+    app.wake_publisher.notify_one();
+    Ok(())
+}
+
 async fn store_plan(app: &App, world: &World, plan: &Plan) -> Result<(), AppError> {
     let mut write = app.store.begin().await?;
+    for deployment in plan.deployments.values() {
+        store::deployments::put(&mut write, deployment).await?;
+    }
     for id in &plan.removed {
         store::deployments::remove_instance(&mut write, id).await?;
     }
     for instance in &plan.created {
         store::deployments::put_instance(&mut write, instance).await?;
     }
+    for (name, volume) in &plan.volumes {
+        store::volumes::put(&mut write, name, volume).await?;
+    }
     for (id, generation) in &plan.generations {
         if let Some(node) = world.snapshot.nodes.get(id) {
-            let node = Node { generation: *generation, ..node.clone() };
+            let published = published(node, *generation);
+            let node = Node { generation: *generation, published, ..node.clone() };
             store::nodes::put(&mut write, &node).await?;
         }
     }
@@ -131,20 +161,20 @@ async fn store_plan(app: &App, world: &World, plan: &Plan) -> Result<(), AppErro
     Ok(())
 }
 
+/// What is decided counts as sent in the same write, so that sending it waits for no other: what a
+/// generation holds does not change any more. Not so while a node is taken in: then what was sent
+/// is what tells whether something was forgotten.
+fn published(node: &Node, generation: Generation) -> Generation {
+    if node.adopting { node.published } else { generation }
+}
+
 /// Tells who watches that a deployment's slots got or lost their place.
-fn tell_unplaced(app: &App, world: &World, plan: &Plan, now: Timestamp) {
-    for (id, deployment) in &world.snapshot.deployments {
-        if world.unplaced.get(id) == plan.unplaced.get(id) || deployment.removed_at.is_some() {
-            continue;
+fn tell_unplaced(app: &App, world: &World, changed: &BTreeSet<DeploymentId>, now: Timestamp) {
+    for id in changed {
+        let deployment = world.snapshot.deployments.get(id);
+        if let Some(deployment) = deployment.filter(|deployment| deployment.removed_at.is_none()) {
+            app.tell_changed(deployment, now);
         }
-        app.feed.tell(
-            now,
-            EventKind::DeploymentChanged {
-                project: deployment.spec.project.clone(),
-                deployment: deployment.spec.name.clone(),
-                revision: deployment.revision,
-            },
-        );
     }
 }
 
@@ -172,14 +202,6 @@ async fn purge(app: &App, world: &mut World) -> Result<(), AppError> {
             app.feed.tell(clock::now(), EventKind::DeploymentRemoved { project, deployment });
         }
     }
-    // As the store does it: a spec that nothing refers to is forgotten.
-    let snapshot = &mut world.snapshot;
-    let used: std::collections::BTreeSet<_> = snapshot
-        .instances
-        .values()
-        .map(|instance| instance.spec.clone())
-        .chain(snapshot.deployments.values().map(|deployment| deployment.spec_hash.clone()))
-        .collect();
-    snapshot.specs.retain(|hash, _| used.contains(hash));
+    world.forget_specs();
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Sends each node its assignment, signed, until the node says that it works on it.
+//! Sends each node its assignment, signed, until the node says that it works on it; and a node that
+//! was removed an empty one, once in each life of the server.
 //!
 //! Invariant: nothing is sent to a node that was not heard in this life of the server, that is
 //! being taken in, or that two hosts claim.
@@ -6,13 +7,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use knit_link::bus::Bus;
 use knit_rpc::api::NodeState;
 use knit_rpc::id::NodeId;
 use knit_rpc::message::Generation;
 use knit_rpc::signed::{self, Context};
 use knit_rpc::subject;
-use knit_server_core::{Node, assignment};
+use knit_server_core::assignment::{self, SentAssignment};
+use knit_server_core::{Node, Snapshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +25,9 @@ use crate::store;
 const TICK: Duration = Duration::from_secs(1);
 /// How long a node may take to say that it works on what was sent, before it is sent again.
 const AGAIN_AFTER: Duration = Duration::from_secs(4);
+
+/// Assignments that are under way at once, at most.
+const SENT_AT_ONCE_MAX: usize = 16;
 
 /// What was sent to a node last, and when.
 type Sent = BTreeMap<NodeId, (Generation, Instant)>;
@@ -44,25 +50,59 @@ pub async fn run(app: &App, bus: &dyn Bus, stop: CancellationToken) {
 }
 
 async fn step(app: &App, bus: &dyn Bus, sent: &mut Sent) -> Result<(), AppError> {
-    let waiting = {
+    let (waiting, removed) = {
         let world = app.world().await;
         let now = Instant::now();
         let nodes = world.snapshot.nodes.values();
-        nodes
+        let waiting: Vec<NodeId> = nodes
             .filter(|node| is_due(&world, node, sent.get(&node.id), now))
             .map(|node| node.id.clone())
-            .collect::<Vec<_>>()
+            .collect();
+        let untold = |(id, last): &(&NodeId, &Generation)| {
+            sent.get(*id).is_none_or(|(generation, _)| generation < *last)
+        };
+        let removed: Vec<(NodeId, Generation)> =
+            world.removed.iter().filter(untold).map(|(id, last)| (id.clone(), *last)).collect();
+        (waiting, removed)
     };
-    for node in waiting {
-        let Some((generation, payload)) = write_out(app, &node).await? else { continue };
-        let bytes = payload.len();
-        bus.put(&subject::tasks(&node), payload)
-            .await
-            .map_err(|error| AppError::Internal(Box::new(error)))?;
-        tracing::debug!(node.id = %node, %generation, bytes, "assignment sent");
-        sent.insert(node, (generation, Instant::now()));
+    let mut outcomes = stream::iter(waiting)
+        .map(|node| async move {
+            let written = write_out(app, &node).await?;
+            send(bus, node, written).await
+        })
+        .buffer_unordered(SENT_AT_ONCE_MAX)
+        .collect::<Vec<_>>()
+        .await;
+    for (node, last) in removed {
+        let written = farewell(app, &node, last).await?;
+        outcomes.push(send(bus, node, Some(written)).await);
     }
-    Ok(())
+    let mut outcome = Ok(());
+    for one in outcomes {
+        match one {
+            Ok(Some((node, generation))) => {
+                sent.insert(node, (generation, Instant::now()));
+            }
+            Ok(None) => {}
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome
+}
+
+/// Sends what was written out; returns what was sent to whom.
+async fn send(
+    bus: &dyn Bus,
+    node: NodeId,
+    written: Option<(Generation, Vec<u8>)>,
+) -> Result<Option<(NodeId, Generation)>, AppError> {
+    let Some((generation, payload)) = written else { return Ok(None) };
+    let bytes = payload.len();
+    bus.put(&subject::tasks(&node), payload)
+        .await
+        .map_err(|error| AppError::Internal(Box::new(error)))?;
+    tracing::debug!(node.id = %node, %generation, bytes, "assignment sent");
+    Ok(Some((node, generation)))
 }
 
 fn is_due(world: &World, node: &Node, sent: Option<&(Generation, Instant)>, now: Instant) -> bool {
@@ -91,7 +131,21 @@ async fn write_out(app: &App, id: &NodeId) -> Result<Option<(Generation, Vec<u8>
         world.snapshot.nodes.insert(id.clone(), node);
     }
     let sent = assignment::of_node(&world.snapshot, id, generation);
-    let payload = signed::sign(&app.identity.server, Context::Assignment, &sent)
-        .map_err(|error| AppError::Internal(Box::new(error)))?;
-    Ok(Some((generation, payload)))
+    drop(world);
+    Ok(Some((generation, sign(app, &sent)?)))
+}
+
+/// The last assignment of a node that was removed: nothing.
+async fn farewell(
+    app: &App,
+    id: &NodeId,
+    last: Generation,
+) -> Result<(Generation, Vec<u8>), AppError> {
+    let empty = Snapshot::empty(app.identity.cluster.clone(), app.world().await.snapshot.started);
+    Ok((last, sign(app, &assignment::of_node(&empty, id, last))?))
+}
+
+fn sign(app: &App, sent: &SentAssignment) -> Result<Vec<u8>, AppError> {
+    signed::sign(&app.identity.server, Context::Assignment, sent)
+        .map_err(|error| AppError::Internal(Box::new(error)))
 }

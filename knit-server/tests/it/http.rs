@@ -34,7 +34,14 @@ fn mask(json: &mut Value) {
     match json {
         Value::Object(map) => {
             for (key, value) in map.iter_mut() {
-                let varies = ["request_id", "created_at", "updated_at", "cluster", "server_key"];
+                let varies = [
+                    "request_id",
+                    "created_at",
+                    "updated_at",
+                    "started_at",
+                    "cluster",
+                    "server_key",
+                ];
                 if varies.contains(&key.as_str()) {
                     *value = Value::String("…".into());
                 } else {
