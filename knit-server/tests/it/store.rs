@@ -39,9 +39,9 @@ async fn a_damaged_database_is_refused_with_what_to_do() {
 
 /// Has all pages in the file itself: who closes last may have been a reader, which leaves the log.
 async fn empty_log(path: &Path) {
-    let mut raw = sqlx::SqliteConnection::connect(&path.display().to_string()).await.unwrap();
-    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut raw).await.unwrap();
-    raw.close().await.unwrap();
+    let mut raw = sqlx::SqliteConnection::connect(&path.display().to_string()).await.expect("open");
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut raw).await.expect("emptied");
+    raw.close().await.expect("closed");
 }
 
 #[tokio::test]
