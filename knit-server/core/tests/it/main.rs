@@ -1,0 +1,3 @@
+//! Tests of the server's and the agents' decisions together.
+
+mod simulation;
