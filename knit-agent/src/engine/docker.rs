@@ -1,7 +1,7 @@
 //! Docker by its API.
 //!
 //! ```text
-//! observe   labels -> list of ids -> inspect one by one -> Container
+//! observe   labels -> list -> inspect those that changed (cache) -> Container
 //! create    ContainerPlan -> Docker's own body
 //! network   the node's own bridge network, and the users' · volume   the users' data
 //! pull      image -> Docker's steps -> bytes
@@ -9,6 +9,7 @@
 //! refusal   Docker's words -> will waiting mend it?
 //! ```
 
+mod cache;
 mod create;
 mod logs;
 mod network;
@@ -45,6 +46,8 @@ use super::{ACCEPT_MAX, Engine, EngineError, EngineInfo, STOP_GRACE};
 
 /// Longest wait for one answer; a stop may take its container's grace longer.
 const ANSWER_MAX_SECS: u64 = 120;
+/// Containers inspected at once, at most.
+const INSPECTIONS_MAX: usize = 16;
 /// What makes a container be looked at again; health checks make many events of other names.
 const EVENTS: [&str; 9] =
     ["create", "start", "die", "stop", "kill", "destroy", "pause", "unpause", "health_status"];
@@ -54,6 +57,7 @@ const EVENTS: [&str; 9] =
 pub struct Docker {
     socket: String,
     hanging: probe::Hanging,
+    cache: cache::Cache,
     /// Held by who makes or removes a network.
     networks: Arc<Mutex<()>>,
 }
@@ -62,7 +66,12 @@ impl Docker {
     /// `unix:///var/run/docker.sock`, or a path.
     pub fn new(socket: &str) -> Self {
         let socket = socket.trim_start_matches("unix://").to_owned();
-        Self { socket, hanging: probe::Hanging::default(), networks: Arc::default() }
+        Self {
+            socket,
+            hanging: probe::Hanging::default(),
+            cache: cache::Cache::default(),
+            networks: Arc::default(),
+        }
     }
 
     pub(super) fn client(&self) -> Result<Client, EngineError> {
@@ -123,10 +132,22 @@ impl Engine for Docker {
             ListContainersOptionsBuilder::new().all(true).filters(&label_filter(owner)).build();
         let found =
             client.list_containers(Some(options)).await.map_err(|error| self.refusal(&error))?;
-        let mut containers = Vec::new();
-        for id in found.into_iter().filter_map(|summary| summary.id) {
-            match client.inspect_container(&id, None).await {
-                Ok(inspected) => containers.extend(observe::container(inspected)),
+        let (mut containers, unknown) = self.cache.sort(found);
+        let inspecting = unknown.into_iter().map(|(id, summary)| {
+            let client = &client;
+            async move { (client.inspect_container(&id, None).await, id, summary) }
+        });
+        // One that is being started answers late: the others do not wait for it.
+        let mut inspected = stream::iter(inspecting).buffer_unordered(INSPECTIONS_MAX);
+        while let Some((result, id, summary)) = inspected.next().await {
+            match result {
+                Ok(shown) => {
+                    let container = observe::container(shown);
+                    if let Some(container) = &container {
+                        self.cache.keep(summary, container);
+                    }
+                    containers.extend(container);
+                }
                 Err(error) => match self.refusal(&error) {
                     unreachable @ EngineError::Unreachable { .. } => return Err(unreachable),
                     // It may have been removed between the two calls.
@@ -199,12 +220,15 @@ impl Engine for Docker {
         for name in plan.networks.iter().skip(1) {
             let request = create::connect_request(plan);
             client.connect_network(name, request).await.map_err(|error| self.refusal(&error))?;
+            self.cache.touch(&plan.name);
         }
         Ok(())
     }
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {
-        self.client()?.start_container(container, None).await.map_err(|error| self.refusal(&error))
+        let started = self.client()?.start_container(container, None).await;
+        self.cache.touch(container);
+        started.map_err(|error| self.refusal(&error))
     }
 
     async fn stop(&self, container: &str) -> Result<(), EngineError> {
@@ -220,6 +244,7 @@ impl Engine for Docker {
         let client = self.patient_client(grace.unwrap_or(STOP_GRACE.as_secs()))?;
         // Without a time of ours Docker takes the container's own.
         let stopped = client.stop_container(container, None).await;
+        self.cache.touch(container);
         unless(404, stopped).map_err(|error| self.refusal(&error))
     }
 
@@ -264,9 +289,15 @@ impl Engine for Docker {
         filters.insert("event".to_owned(), EVENTS.map(str::to_owned).to_vec());
         let options = EventsOptionsBuilder::new().filters(&filters).build();
         let events = client.events(Some(options));
+        let listening = self.cache.listen();
+        let cache = self.cache.clone();
         // Held by the stream: the connection lives as long as somebody listens.
         let events = events.map(move |event| {
-            let _connection = &client;
+            let _held = (&client, &listening);
+            let actor = event.as_ref().ok().and_then(|event| event.actor.as_ref());
+            if let Some(id) = actor.and_then(|actor| actor.id.as_deref()) {
+                cache.touch(id);
+            }
             event
         });
         events.take_while(|event| std::future::ready(event.is_ok())).map(|_| ()).boxed()

@@ -1,5 +1,6 @@
 //! The engine on a real Docker.
 
+mod changes;
 mod options;
 mod stores;
 
