@@ -3,6 +3,7 @@
 pub mod assignments;
 pub mod heartbeat;
 pub mod peers;
+pub mod reach;
 pub mod reconcile;
 pub mod reports;
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use knit_agent_core::template::NodeContext;
 use knit_rpc::Timestamp;
-use knit_rpc::id::InstanceId;
+use knit_rpc::id::{InstanceId, NodeId};
 use knit_rpc::message::{Generation, InstanceStatus};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -40,6 +40,9 @@ pub struct Shared {
     pub unkept: watch::Sender<Option<String>>,
     /// Written by `loops::peers`.
     pub unheard: watch::Sender<BTreeSet<String>>,
+    /// Whether other nodes answered over the mesh, as the server asked; goes with the next beat.
+    /// Written by `loops::assignments`, emptied by `loops::heartbeat`.
+    pub probed: watch::Sender<BTreeMap<NodeId, bool>>,
     /// Counts how often a full report was asked for.
     pub asked: watch::Sender<Asked>,
 }
@@ -94,6 +97,7 @@ impl Shared {
             engine: watch::Sender::default(),
             unkept: watch::Sender::default(),
             unheard: watch::Sender::default(),
+            probed: watch::Sender::default(),
             asked: watch::Sender::default(),
         }
     }

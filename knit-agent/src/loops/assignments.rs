@@ -6,19 +6,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use knit_link::bus::{Bus, BusState, Message};
-use knit_rpc::message::ReportIn;
+use knit_rpc::message::{ProbeRequest, ReportIn};
 use knit_rpc::subject;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep;
 
-use super::{anywhere_in, jittered};
+use super::{anywhere_in, jittered, reach};
 use crate::executor::sentence;
 use crate::last_assignment;
 use crate::shared::Shared;
 
 /// Answers to a broadcast are spread over this time.
 const BROADCAST_SPREAD: Duration = Duration::from_secs(5);
+/// Broadcasts that are being answered, at most; others wait.
+const ANSWERS_MAX: usize = 16;
 const LAST_RETRY: Duration = Duration::from_secs(1);
 /// A stored assignment is looked for this often even when nothing was missed.
 const LAST_EVERY: Duration = Duration::from_secs(30);
@@ -51,14 +55,35 @@ async fn take_messages(shared: &Shared, mut messages: Receiver<Message>) {
     }
 }
 
+/// Answers each, beside one another: a roll call takes its time, a question does not.
 async fn take_broadcasts(shared: &Shared, mut messages: Receiver<Message>) {
-    while let Some(message) = messages.recv().await {
-        let Ok(asked) = serde_json::from_slice::<ReportIn>(&message.payload) else { continue };
-        let own = shared.registration.borrow().as_ref().map(|known| known.cluster.clone());
-        if own.as_ref() == Some(&asked.cluster) {
-            sleep(anywhere_in(BROADCAST_SPREAD)).await;
-            shared.ask_report(asked.held);
+    let mut answers = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            message = messages.recv(), if answers.len() < ANSWERS_MAX => {
+                let Some(message) = message else { return };
+                let Ok(asked) = serde_json::from_slice::<ReportIn>(&message.payload) else { continue };
+                let own = shared.registration.borrow().as_ref().map(|known| known.cluster.clone());
+                if own.as_ref() == Some(&asked.cluster) {
+                    answers.push(answer(shared, asked));
+                }
+            }
+            Some(()) = answers.next() => {}
         }
+    }
+}
+
+async fn answer(shared: &Shared, asked: ReportIn) {
+    let Some(ProbeRequest { by, mut targets }) = asked.probe else {
+        sleep(anywhere_in(BROADCAST_SPREAD)).await;
+        return shared.ask_report(asked.held);
+    };
+    let own = &shared.identity.node;
+    targets.remove(own);
+    if by.contains(own) && !targets.is_empty() {
+        let answers = reach::ask(targets).await;
+        tracing::info!(?answers, "asked other nodes whether they answer");
+        shared.probed.send_modify(|probed| probed.extend(answers));
     }
 }
 

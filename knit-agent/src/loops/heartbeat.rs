@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use knit_link::bus::{Bus, BusState};
+use knit_rpc::id::NodeId;
 use knit_rpc::message::{Heartbeat, NodeFacts, Usage};
 use knit_rpc::subject;
 use tokio::time::sleep;
@@ -24,6 +25,7 @@ pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
     let mut mesh = shared.mesh.subscribe();
     let mut unkept = shared.unkept.subscribe();
     let mut unheard = shared.unheard.subscribe();
+    let mut probed = shared.probed.subscribe();
     let mut asked = shared.asked.subscribe();
     let mut said: Option<(NodeFacts, Instant)> = None;
     loop {
@@ -32,11 +34,16 @@ pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
             let known = said
                 .as_ref()
                 .is_some_and(|(last, at)| *last == facts && at.elapsed() < FACTS_EVERY);
-            let beat = beat(&shared, (!known).then(|| facts.clone()));
+            let answers = probed.borrow_and_update().clone();
+            let beat = beat(&shared, (!known).then(|| facts.clone()), answers.clone());
             if let Some(beat) = beat {
                 match bus.publish(&subject::heartbeat(&shared.identity.node), beat).await {
-                    Ok(()) if !known => said = Some((facts, Instant::now())),
-                    Ok(()) => {}
+                    Ok(()) => {
+                        forget(&shared, &answers);
+                        if !known {
+                            said = Some((facts, Instant::now()));
+                        }
+                    }
                     Err(error) => tracing::debug!(%error, "a heartbeat was not sent"),
                 }
             }
@@ -48,6 +55,7 @@ pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
                 said = None;
             }
             Ok(()) = asked.changed() => said = None,
+            Ok(()) = probed.changed() => {}
             Ok(()) = engine.changed() => {}
             Ok(()) = mesh.changed() => {}
             Ok(()) = unkept.changed() => {}
@@ -56,8 +64,20 @@ pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
     }
 }
 
+/// What was said of other nodes is not said again, unless it was asked again meanwhile.
+fn forget(shared: &Shared, said: &BTreeMap<NodeId, bool>) {
+    shared.probed.send_if_modified(|probed| {
+        probed.retain(|node, answers| said.get(node) != Some(answers));
+        false
+    });
+}
+
 /// The beat as it goes out; none before the node belongs to a cluster.
-pub fn beat(shared: &Shared, facts: Option<NodeFacts>) -> Option<Vec<u8>> {
+pub fn beat(
+    shared: &Shared,
+    facts: Option<NodeFacts>,
+    probed: BTreeMap<NodeId, bool>,
+) -> Option<Vec<u8>> {
     let cluster = shared.registration.borrow().as_ref()?.cluster.clone();
     let inventory = shared.inventory.borrow().as_ref().map(crate::shared::Inventory::digest);
     let beat = Heartbeat {
@@ -68,7 +88,7 @@ pub fn beat(shared: &Shared, facts: Option<NodeFacts>) -> Option<Vec<u8>> {
         applied: shared.applied(),
         inventory: inventory.unwrap_or_default(),
         facts,
-        probed: BTreeMap::new(),
+        probed,
     };
     serde_json::to_vec(&beat).ok()
 }

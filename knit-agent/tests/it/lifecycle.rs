@@ -21,6 +21,7 @@ use crate::support::server::Server;
 use crate::support::{TempDir, until};
 
 mod faults;
+mod reach;
 
 struct World {
     dir: TempDir,

@@ -8,6 +8,9 @@ use super::{network, owner, plan, sleeper};
 use crate::support::dockerd::Dockerd;
 use crate::support::namespace::{in_namespace, run};
 
+/// Whether the container now is what a change should have made of the one before.
+type Holds = fn(&Container, &Container) -> bool;
+
 #[test]
 fn what_others_do_to_a_container_is_seen() {
     in_namespace(|| async {
@@ -33,7 +36,6 @@ fn what_others_do_to_a_container_is_seen() {
         };
         let before = seen(&names[0]).await;
         let others = (seen(&names[1]).await, seen(&names[2]).await);
-        type Holds = fn(&Container, &Container) -> bool;
         let changes: [(&str, Holds); 6] = [
             ("restart -t 0", |now, before| now.started_at > before.started_at),
             ("pause", |now, _| now.state == ContainerState::Paused),
