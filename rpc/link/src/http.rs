@@ -1,18 +1,22 @@
 //! The REST API, as a client.
 
+mod deployments;
 mod discover;
 mod events;
+mod networks;
+mod nodes;
 mod status;
+mod volumes;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use knit_rpc::api::{Accepted, DeploymentView, ErrorBody, InstanceView, NodeView, Ping};
-use knit_rpc::id::{DeploymentName, ProjectName};
-use knit_rpc::spec::Format;
+use knit_rpc::api::{ErrorBody, InstanceView, Ping};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use deployments::RolloutStep;
 pub use discover::{ASK_TIMEOUT, discover};
 pub use events::EventStream;
 pub use status::get_status;
@@ -110,40 +114,6 @@ impl ApiClient {
         Ok(body.into())
     }
 
-    pub async fn deploy(&self, text: String, format: Format) -> Result<Accepted, HttpError> {
-        let request = self
-            .request(Method::POST, "/v1/deployments")
-            .header(header::CONTENT_TYPE, format.content_type())
-            .body(text);
-        self.json(request).await
-    }
-
-    pub async fn deployments(&self) -> Result<Vec<DeploymentView>, HttpError> {
-        self.get("/v1/deployments").await
-    }
-
-    pub async fn deployment(
-        &self,
-        project: &ProjectName,
-        name: &DeploymentName,
-    ) -> Result<DeploymentView, HttpError> {
-        self.get(&format!("/v1/deployments/{name}?project={project}")).await
-    }
-
-    pub async fn undeploy(
-        &self,
-        project: &ProjectName,
-        name: &DeploymentName,
-    ) -> Result<(), HttpError> {
-        let path = format!("/v1/deployments/{name}?project={project}");
-        self.send(self.request(Method::DELETE, &path)).await?;
-        Ok(())
-    }
-
-    pub async fn nodes(&self) -> Result<Vec<NodeView>, HttpError> {
-        self.get("/v1/nodes").await
-    }
-
     pub async fn instances(&self) -> Result<Vec<InstanceView>, HttpError> {
         self.get("/v1/instances").await
     }
@@ -159,6 +129,25 @@ impl ApiClient {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, HttpError> {
         self.json(self.request(Method::GET, path)).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, HttpError> {
+        self.json(self.request(Method::POST, path)).await
+    }
+
+    /// Sends a value and reads the answer.
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        value: &impl Serialize,
+    ) -> Result<T, HttpError> {
+        self.json(self.request(method, path).json(value)).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<(), HttpError> {
+        self.send(self.request(Method::DELETE, path)).await?;
+        Ok(())
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -154,10 +154,10 @@ fn networks(spec: &DeploymentSpec, problems: &mut Problems) {
 fn update(spec: &DeploymentSpec, problems: &mut Problems) {
     let forced = if spec.instance.uses_host_network() {
         Some("the host's network")
-    } else if spec.instance.volumes.is_empty() {
-        None
-    } else {
+    } else if spec.instance.volumes.iter().any(|volume| !volume.read_only) {
         Some("a volume")
+    } else {
+        None
     };
     let update = &spec.update;
     if let Some(forced) = forced {

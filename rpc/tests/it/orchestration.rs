@@ -271,6 +271,7 @@ fn what_looks_odd_but_works_is_taken() {
         "networks: [none]\nhealth: {alive: {exec: [a]}}",
         "volumes: [{name: a, path: /a}]\nupdate: {strategy: canary, order: stop-first}",
         "volumes: [{name: a, path: /a}, {name: a, path: /b}]",
+        "volumes: [{name: a, path: /a, read_only: true}]\nupdate: {strategy: blue-green}",
         "mode: every-node\nreplicas: 1",
         "ulimits: {nofile: {soft: 1, hard: -1}}",
         "tmpfs: [/a, '/b:rw,noexec,size=50%']",

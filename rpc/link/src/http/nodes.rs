@@ -1,0 +1,32 @@
+//! Nodes: what they are there for, and what they are called.
+
+use knit_rpc::api::{NodePatch, NodeView};
+use knit_rpc::id::NodeId;
+use reqwest::Method;
+
+use super::{ApiClient, HttpError};
+
+impl ApiClient {
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, HttpError> {
+        self.get("/v1/nodes").await
+    }
+
+    pub async fn node(&self, node: &NodeId) -> Result<NodeView, HttpError> {
+        self.get(&format!("/v1/nodes/{node}")).await
+    }
+
+    /// Changes labels and availability; what the patch does not name stays.
+    pub async fn patch_node(
+        &self,
+        node: &NodeId,
+        patch: &NodePatch,
+    ) -> Result<NodeView, HttpError> {
+        self.exchange(Method::PATCH, &format!("/v1/nodes/{node}"), patch).await
+    }
+
+    /// Forgets a node; with `force` also one that is still heard or runs something.
+    pub async fn remove_node(&self, node: &NodeId, force: bool) -> Result<(), HttpError> {
+        let query = if force { "?force=true" } else { "" };
+        self.delete(&format!("/v1/nodes/{node}{query}")).await
+    }
+}
