@@ -114,17 +114,26 @@ impl App {
         deployment: &Deployment,
     ) -> Result<Accepted, AppError> {
         let failed = failed(&world.snapshot, deployment);
-        if !failed.is_empty() {
+        let again = revise::again(deployment, clock::now());
+        if !failed.is_empty() || again.is_some() {
             let mut write = self.store.begin().await?;
             for instance in &failed {
                 store::deployments::put_instance(&mut write, instance).await?;
+            }
+            if let Some(again) = &again {
+                store::deployments::put(&mut write, again).await?;
             }
             store::commit(write).await?;
             for instance in failed {
                 world.snapshot.instances.insert(instance);
             }
-            world.mark(deployment.id.clone());
-            self.tell_changed(deployment, clock::now());
+            if let Some(again) = again {
+                self.tell_deployment(Some(deployment), &again, clock::now());
+                world.put(again);
+            } else {
+                world.mark(deployment.id.clone());
+                self.tell_changed(deployment, clock::now());
+            }
             self.wake_planner.notify_one();
         }
         Ok(accepted(deployment, true))
@@ -158,7 +167,7 @@ fn failed(snapshot: &Snapshot, deployment: &Deployment) -> Vec<Instance> {
         .values()
         .filter(|instance| instance.deployment == deployment.id && !instance.retry)
         .filter(|instance| instance.spec == deployment.spec_hash)
-        .filter(|instance| snapshot.phase_of(instance) == Phase::Failed)
+        .filter(|instance| matches!(snapshot.phase_of(instance), Phase::Failed | Phase::CrashLoop))
         .map(|instance| Instance { retry: true, ..instance.clone() })
         .collect()
 }
