@@ -42,7 +42,7 @@ async fn clear_docker(config: &Config, owner: &Owner) -> anyhow::Result<()> {
     let stopping = containers.into_iter().map(|container| {
         let docker = docker.clone();
         async move {
-            docker.stop(&container.id).await?;
+            docker.stop(&container.id, None).await?;
             docker.remove(&container.id).await
         }
     });

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use knit_agent_core::container::ContainerPlan;
 use knit_agent_core::network::{Network, NetworkPlan};
+use knit_agent_core::probe::Answer;
 use knit_agent_core::volume::VolumePlan;
 use knit_agent_core::{Container, Owner};
 use knit_rpc::message::PullProgress;
@@ -82,19 +83,19 @@ pub trait Engine: Send + Sync + 'static {
     /// By id or by name.
     async fn start(&self, container: &str) -> Result<(), EngineError>;
     /// Returns once it has ended, or was made to after the time that it was given when it was made.
-    async fn stop(&self, container: &str) -> Result<(), EngineError>;
+    /// With `grace` after that instead.
+    async fn stop(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError>;
     async fn remove(&self, container: &str) -> Result<(), EngineError>;
     /// Whether a container accepts connections on a TCP port.
     async fn accepts(&self, address: SocketAddrV4) -> bool;
-    /// Asks an instance's container one question, at an address that leads to it. The error is its
-    /// answer, in words.
+    /// Asks an instance's container one question, at an address that leads to it.
     async fn probe(
         &self,
         container: &str,
         address: Option<Ipv4Addr>,
         kind: &ProbeKind,
         limit: Duration,
-    ) -> Result<(), String>;
+    ) -> Answer;
     /// The last `lines` lines that a container wrote, oldest first.
     async fn log_tail(&self, container: &str, lines: usize) -> Result<Vec<String>, EngineError>;
     /// Removes a network, if it carries the owner's labels.

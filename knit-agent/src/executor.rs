@@ -3,14 +3,21 @@
 //! Invariant: nothing here decides. A job that was overtaken by a newer assignment is dropped
 //! where it stands; what it left behind is found by its labels.
 
-use std::sync::Arc;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use knit_agent_core::action::GivenUp;
 use knit_agent_core::container;
+use knit_agent_core::health::DEAD_GRACE;
 use knit_agent_core::observed::Step;
+use knit_agent_core::probe::{Answer, Question, Run};
 use knit_agent_core::template::NodeContext;
 use knit_agent_core::{Action, Owner, Wanted};
 use knit_rpc::id::InstanceId;
-use tokio::sync::{Semaphore, mpsc, watch};
+use knit_rpc::message::{LOG_LINES_MAX, PullProgress};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{Engine, EngineError};
@@ -26,6 +33,12 @@ const PULLS_MAX: usize = 4;
 const STOPS_MAX: usize = 64;
 /// Reports that wait for the loop.
 pub const REPORTS_MAX: usize = 256;
+/// A pull says how far it is this often, at most.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Reading the last lines of a log may take this long; then there are none.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+/// A probe's own limit is kept by the engine; this is for an engine that does not.
+const PROBE_SLACK: Duration = Duration::from_secs(1);
 
 /// What is to be done for one instance.
 #[derive(Debug)]
@@ -52,6 +65,10 @@ pub enum Report {
     Tidied {
         failed: bool,
     },
+    Pulled(InstanceId, PullProgress),
+    Answered(Question, Answer),
+    /// What an instance wrote last in a run.
+    LastWords(InstanceId, Run, Vec<String>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,11 +179,41 @@ impl Executor {
             | Action::Create { .. }
             | Action::Start { .. }
             | Action::Stop { .. }
+            | Action::GiveUp { .. }
             | Action::Remove { .. }
             | Action::RemoveFiles { .. }
             | Action::Fail { .. } => {}
         }
         Ok(())
+    }
+
+    /// Asks a container a question and returns at once; the answer is reported.
+    pub fn ask(&self, question: Question, address: Option<Ipv4Addr>) {
+        let (engine, reports) = (Arc::clone(&self.engine), self.reports.clone());
+        self.tasks.spawn(async move {
+            let (kind, limit) = (&question.probe.kind, question.probe.timeout.duration());
+            let asking = engine.probe(&question.run.container, address, kind, limit);
+            let late = || Answer::Ill(format!("no answer within {} ms", limit.as_millis()));
+            let answer = timeout(limit + PROBE_SLACK, asking).await.unwrap_or_else(|_| late());
+            let _ = reports.send(Report::Answered(question, answer)).await;
+        });
+    }
+
+    /// Reads what an instance wrote last, and returns at once; it is reported.
+    pub fn last_words(&self, instance: InstanceId, run: Run) {
+        let (engine, reports) = (Arc::clone(&self.engine), self.reports.clone());
+        self.tasks.spawn(async move {
+            let reading = engine.log_tail(&run.container, LOG_LINES_MAX);
+            let lines = match timeout(LAST_WORDS_MAX, reading).await {
+                Ok(Ok(lines)) => lines,
+                Ok(Err(error)) => {
+                    tracing::debug!(instance.id = %instance, %error, "its log was not read");
+                    Vec::new()
+                }
+                Err(_) => Vec::new(),
+            };
+            let _ = reports.send(Report::LastWords(instance, run, lines)).await;
+        });
     }
 
     async fn run(&self, job: Job) -> Option<Failure> {
@@ -193,21 +240,47 @@ impl Executor {
         }
     }
 
+    /// What is made for one instance is made in one go: the first of many is soon up.
     async fn run_all(&self, job: &Job) -> Result<(), Failure> {
+        let mut permit: Option<SemaphorePermit<'_>> = None;
         for action in &job.actions {
-            self.run_one(action, job).await?;
+            match action {
+                Action::Pull { instance, image } => {
+                    permit = None;
+                    self.pull(instance, image).await?;
+                }
+                Action::Stop { container, .. } => {
+                    permit = None;
+                    self.stop(&job.instance, container, None).await?;
+                }
+                Action::GiveUp { container, why, reason, .. } => {
+                    permit = None;
+                    tracing::warn!(instance.id = %job.instance, container, "given up: {reason}");
+                    self.stop(&job.instance, container, grace(job, *why)).await?;
+                }
+                Action::Publish(_)
+                | Action::WriteFiles { .. }
+                | Action::EnsureNetwork { .. }
+                | Action::EnsureVolume { .. }
+                | Action::RemoveNetwork(_)
+                | Action::RemoveVolume(_)
+                | Action::Create { .. }
+                | Action::Start { .. }
+                | Action::Remove { .. }
+                | Action::RemoveFiles { .. }
+                | Action::Fail { .. } => {
+                    if permit.is_none() {
+                        let Ok(granted) = self.jobs.acquire().await else { return Ok(()) };
+                        permit = Some(granted);
+                    }
+                    self.run_one(action, job).await?;
+                }
+            }
         }
         Ok(())
     }
 
     async fn run_one(&self, action: &Action, job: &Job) -> Result<(), Failure> {
-        if let Action::Pull { instance, image } = action {
-            return self.pull(instance, image).await;
-        }
-        if let Action::Stop { instance, container } = action {
-            return self.stop(instance, container).await;
-        }
-        let Ok(_permit) = self.jobs.acquire().await else { return Ok(()) };
         let id = &job.instance;
         match (action, &job.wanted) {
             (Action::WriteFiles { .. }, Some(wanted)) => {
@@ -245,6 +318,7 @@ impl Executor {
             | (
                 Action::Pull { .. }
                 | Action::Stop { .. }
+                | Action::GiveUp { .. }
                 | Action::Publish(_)
                 | Action::RemoveNetwork(_)
                 | Action::RemoveVolume(_)
@@ -259,15 +333,29 @@ impl Executor {
         let Ok(_permit) = self.pulls.acquire().await else { return Ok(()) };
         self.step(instance, Step::Pulling).await;
         tracing::info!(instance.id = %instance, image, "pulling");
-        self.engine.pull(image, &|_| {}).await.map_err(|error| {
+        let told: Mutex<Option<Instant>> = Mutex::new(None);
+        let progress = |progress: PullProgress| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
+                *told = Some(Instant::now());
+                // A loop that is behind has more to do than to hear of this.
+                let _ = self.reports.try_send(Report::Pulled(instance.clone(), progress));
+            }
+        };
+        self.engine.pull(image, &progress).await.map_err(|error| {
             let message = format!("image {image} cannot be pulled: {error}");
             Failure { message, ..Failure::from(error) }
         })
     }
 
-    async fn stop(&self, instance: &InstanceId, container: &str) -> Result<(), Failure> {
+    async fn stop(
+        &self,
+        instance: &InstanceId,
+        container: &str,
+        grace: Option<Duration>,
+    ) -> Result<(), Failure> {
         let Ok(_permit) = self.stops.acquire().await else { return Ok(()) };
-        self.engine.stop(container).await?;
+        self.engine.stop(container, grace).await?;
         tracing::info!(instance.id = %instance, container, "stopped");
         Ok(())
     }
@@ -275,6 +363,13 @@ impl Executor {
     async fn step(&self, instance: &InstanceId, step: Step) {
         let _ = self.reports.send(Report::Step(instance.clone(), step)).await;
     }
+}
+
+/// How long a container that is given up has to end by itself, when not as long as it says.
+fn grace(job: &Job, why: GivenUp) -> Option<Duration> {
+    let own = job.wanted.as_ref().and_then(|wanted| wanted.spec.stop_grace);
+    let is_short = own.is_none() && why == GivenUp::Dead;
+    is_short.then(|| DEAD_GRACE.duration())
 }
 
 /// The error with its causes, for people who see no log.

@@ -5,6 +5,7 @@ pub mod nftables;
 
 use async_trait::async_trait;
 use knit_agent_core::nft::Rules;
+use knit_agent_core::publish::PortMap;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
@@ -26,8 +27,11 @@ pub enum FirewallError {
 pub trait Firewall: Send + Sync + 'static {
     /// Makes the rules so. Cheap when they are so already.
     async fn apply(&self, rules: &Rules) -> Result<(), FirewallError>;
-    /// Whether rules of ours are there at all.
-    async fn stands(&self) -> Result<bool, FirewallError>;
+    /// The same, and faster, when only the ports differ from what was written last. Whether
+    /// somebody else changed the rules meanwhile is left to `apply`.
+    async fn change(&self, rules: &Rules) -> Result<(), FirewallError>;
+    /// The ports that our rules publish now; none when no rules of ours are there at all.
+    async fn published(&self) -> Result<Option<PortMap>, FirewallError>;
     /// Removes everything of ours.
     async fn clear(&self) -> Result<(), FirewallError>;
 }

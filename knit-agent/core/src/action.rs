@@ -59,6 +59,13 @@ pub enum Action {
     RemoveNetwork(String),
     /// Remove a volume with its data.
     RemoveVolume(VolumeName),
+    /// Ask a container to end that is of no use as it is, then make it; it is started again later.
+    GiveUp {
+        instance: InstanceId,
+        container: String,
+        why: GivenUp,
+        reason: String,
+    },
     /// Do nothing but remember why the instance cannot run now.
     Fail {
         instance: InstanceId,
@@ -90,7 +97,22 @@ impl Action {
             | Self::Stop { instance, .. }
             | Self::Remove { instance, .. }
             | Self::RemoveFiles { instance }
+            | Self::GiveUp { instance, .. }
             | Self::Fail { instance, .. } => Some(instance),
         }
     }
+
+    /// Whether it ends a container's process.
+    pub fn stops(&self) -> bool {
+        matches!(self, Self::Stop { .. } | Self::GiveUp { .. })
+    }
+}
+
+/// Why a container that is up is stopped although it is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUp {
+    /// It did not become ready in time: it is tried again, but waiting is not expected to help.
+    Late,
+    /// It is not alive any more.
+    Dead,
 }

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-/// How long a container whose port another one took over goes on with the connections it has.
-pub const DRAIN: Duration = Duration::from_secs(2);
 /// Longest pause between two starts of a container that keeps ending.
 pub const RESTART_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// A container that ran this long did not fail to start: its next pause is the shortest again.
 pub const STABLE_AFTER: Duration = Duration::from_mins(1);
-/// A container that is up this long after its first start did not end at once.
-pub const SETTLE: Duration = Duration::from_secs(1);
-/// The same for one that has ended before, which makes it likely to end again.
+/// A container that has ended before, and so is likely to end again, counts as running once it is
+/// up this long.
 pub const SETTLE_AGAIN: Duration = Duration::from_secs(5);
+/// Ends in a row, without a stable run between, that make a crash loop.
+pub const CRASH_LOOP_ENDS: u32 = 3;
 /// Pause before something is tried again that waiting is not expected to mend.
 pub const PERMANENT_RETRY: Duration = Duration::from_secs(30);
 

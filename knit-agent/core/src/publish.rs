@@ -4,8 +4,9 @@
 //! (mesh | public | address, protocol, port) ─> (container address, port)
 //! ```
 //!
-//! Two revisions of one slot may hold one port during a rollout: the newest one that accepts
-//! connections has it; an older one keeps it until then.
+//! Only what is ready gets connections. Two revisions of one slot may hold one port during a
+//! rollout: the newest one that is ready has it; an older one keeps it until then. One without a
+//! ready probe has to accept connections before it takes a port over. One that is held takes none.
 //! Between two slots the one that has the port keeps it.
 //!
 //! Invariant: the map leads only to containers that run, so writing it before a container is
@@ -15,6 +16,7 @@ mod obstacle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
@@ -22,6 +24,7 @@ use knit_rpc::spec::{HostIp, PortSpec, Protocol};
 
 use crate::container::Identity;
 use crate::desired::{Desired, Slot};
+use crate::health::{self, Verdict};
 use crate::observed::{Container, Observed};
 
 pub use obstacle::obstacle;
@@ -68,10 +71,11 @@ pub fn wanted(
     desired: Option<&Desired>,
     running: &[(Identity, &Container)],
     observed: &Observed,
+    now: Timestamp,
 ) -> PortMap {
     let mut candidates: BTreeMap<HostPort, Vec<Candidate<'_>>> = BTreeMap::new();
     for (identity, container) in running {
-        if desired.is_some_and(|desired| !desired.instances.contains_key(&identity.instance)) {
+        if desired.is_some_and(|desired| !serves(identity, container, desired, observed, now)) {
             continue;
         }
         let Some(address) = container.address().filter(|_| container.state.is_up()) else {
@@ -93,36 +97,60 @@ pub fn wanted(
         .into_iter()
         .filter_map(|(key, rivals)| {
             let published = observed.published.get(&key);
-            Some((key, winner(&rivals, published, &observed.unready)?.target))
+            Some((key, winner(&rivals, published, &observed.deaf)?.target))
         })
         .collect()
+}
+
+/// Whether an instance is wanted and may have connections.
+fn serves(
+    identity: &Identity,
+    container: &Container,
+    desired: &Desired,
+    observed: &Observed,
+    now: Timestamp,
+) -> bool {
+    let id = &identity.instance;
+    desired.instances.get(id).is_some_and(|wanted| {
+        let verdict = health::verdict(id, wanted, container, &observed.memory, now);
+        !wanted.assigned.held && verdict == Verdict::Ready
+    })
 }
 
 fn winner<'a, 'b>(
     rivals: &'b [Candidate<'a>],
     published: Option<&Target>,
-    unready: &BTreeSet<Target>,
+    deaf: &BTreeSet<Target>,
 ) -> Option<&'b Candidate<'a>> {
     let holder = rivals.iter().find(|rival| Some(&rival.target) == published);
     let first = rivals.iter().min_by_key(|rival| (rival.started, &rival.slot));
     let slot = &holder.or(first)?.slot;
     rivals.iter().filter(|rival| rival.slot == *slot).max_by_key(|rival| {
-        let is_ready = !unready.contains(&rival.target);
-        (is_ready, rival.revision, rival.started, rival.instance)
+        let accepts = !deaf.contains(&rival.target);
+        (accepts, rival.revision, rival.started, rival.instance)
     })
 }
 
-/// Targets that are to take a port over from another one: whether they accept connections yet is
-/// worth knowing.
-pub fn successors(running: &[(Identity, &Container)], observed: &Observed) -> BTreeSet<Target> {
+/// Targets that are to take a port over from another one, and that no ready probe asks: whether
+/// they accept connections yet is worth knowing.
+pub fn successors(
+    desired: Option<&Desired>,
+    running: &[(Identity, &Container)],
+    observed: &Observed,
+) -> BTreeSet<Target> {
     let mut successors = BTreeSet::new();
     for (identity, container) in running.iter().filter(|(_, container)| container.state.is_up()) {
+        let wanted = desired.and_then(|desired| desired.instances.get(&identity.instance));
+        if wanted.is_some_and(|wanted| wanted.policy.health.ready.is_some()) {
+            continue;
+        }
+        let is_held = wanted.is_some_and(|wanted| wanted.assigned.held);
         let Some(address) = container.address() else { continue };
         for port in identity.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
             let target = Target { address, port: port.container_port };
             let keys = host_ports(port, observed);
-            let held = keys.iter().filter_map(|key| observed.published.get(key));
-            if held.into_iter().any(|holder| *holder != target) {
+            let mut holders = keys.iter().filter_map(|key| observed.published.get(key));
+            if is_held || holders.any(|holder| *holder != target) {
                 successors.insert(target);
             }
         }
@@ -146,12 +174,27 @@ pub fn host_ports(port: &PortSpec, observed: &Observed) -> Vec<HostPort> {
     }
 }
 
-/// Addresses of the containers that lose a port to another one when `have` becomes `want`.
-pub fn superseded(have: &PortMap, want: &PortMap) -> BTreeSet<Ipv4Addr> {
-    let loses = |key: &HostPort, target: &Target| {
-        want.get(key).is_some_and(|taker| taker.address != target.address)
-    };
-    have.iter().filter(|(key, target)| loses(key, target)).map(|(_, one)| one.address).collect()
+/// Addresses of the containers that lose a port to another one when `have` becomes `want`, and how
+/// long each goes on with the connections that it has: as long as the taker's policy says.
+pub fn superseded(
+    desired: &Desired,
+    running: &[(Identity, &Container)],
+    have: &PortMap,
+    want: &PortMap,
+) -> BTreeMap<Ipv4Addr, Duration> {
+    let mut superseded: BTreeMap<Ipv4Addr, Duration> = BTreeMap::new();
+    for (key, loser) in have {
+        let Some(taker) = want.get(key).filter(|taker| taker.address != loser.address) else {
+            continue;
+        };
+        let taker =
+            running.iter().find(|(_, container)| container.address() == Some(taker.address));
+        let wanted = taker.and_then(|(identity, _)| desired.instances.get(&identity.instance));
+        let drain = wanted.map(|wanted| wanted.policy.drain.duration()).unwrap_or_default();
+        let longest = superseded.entry(loser.address).or_default();
+        *longest = drain.max(*longest);
+    }
+    superseded
 }
 
 /// What differs between two maps.

@@ -5,6 +5,8 @@
 //! wanted, ended            Start, after a pause
 //! wanted, other spec       Stop -> Remove, then as if there were none
 //! wanted, on no network    the same, after a pause
+//! wanted, not alive, or    GiveUp, then as if it had ended; after a longer pause if it was never
+//!  not ready in time       ready
 //! not wanted               Publish (without it) -> drain, if another took its port -> Stop
 //!                          -> Remove -> RemoveFiles
 //! network, volume          made before the container that has it, removed when none has it (a
@@ -13,7 +15,8 @@
 //!
 //! Invariant: a container without our cluster's and node's labels gets no action. A wanted
 //! instance that runs with the right spec on its network gets none either. Doing all actions and asking again
-//! comes to an end with nothing left to do.
+//! comes to an end with nothing left to do. No instance starts while an older one of its slot, or
+//! one that nobody wants, still has its volume or its place on the host's network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -21,10 +24,14 @@ use std::net::Ipv4Addr;
 use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
 
-use crate::action::Action;
+use knit_rpc::spec::PullPolicy;
+
+use crate::action::{Action, GivenUp};
 use crate::backoff;
 use crate::container::{self, Identity};
 use crate::desired::{Desired, Wanted};
+use crate::exclusive;
+use crate::health::{self, Verdict};
 use crate::network::{self, NetworkPlan};
 use crate::observed::{Container, ContainerState, Observed};
 use crate::{publish, volume};
@@ -39,8 +46,8 @@ pub fn reconcile(
     let ours = ours(desired, observed);
     let mut actions = Vec::new();
 
-    let ports = publish::wanted(Some(desired), &ours, observed);
-    let superseded = publish::superseded(&observed.published, &ports);
+    let ports = publish::wanted(Some(desired), &ours, observed, now);
+    let superseded = publish::superseded(desired, &ours, &observed.published, &ports);
     if ports != observed.published {
         actions.push(Action::Publish(ports));
     }
@@ -54,7 +61,7 @@ pub fn reconcile(
             || containers
                 .iter()
                 .filter_map(|(_, one)| one.address())
-                .any(|a| superseded.contains(&a));
+                .any(|address| superseded.get(&address).is_some_and(|drain| !drain.is_zero()));
         let is_up = containers.iter().any(|(_, container)| container.state.is_up());
         let is_unwanted = !desired.instances.contains_key(*id);
         if is_unwanted && !busy.contains_key(*id) && !(drains && is_up) {
@@ -150,7 +157,9 @@ fn bring_up(
         }
     }
     match kept {
-        Some(container) if container.state.is_up() => {}
+        Some(container) if container.state.is_up() => {
+            give_up(id, wanted, container, situation, actions);
+        }
         Some(container) => start_again(id, wanted, container, situation, actions),
         None if containers.iter().any(|(_, c)| c.state == ContainerState::Removing) => {}
         None => {
@@ -158,6 +167,27 @@ fn bring_up(
             make(id, wanted, again, situation, actions);
         }
     }
+}
+
+/// Ends a container that is up but of no use.
+fn give_up(
+    id: &InstanceId,
+    wanted: &Wanted,
+    container: &Container,
+    situation: &Situation<'_>,
+    actions: &mut Vec<Action>,
+) {
+    let Situation { observed: Observed { memory, .. }, now, .. } = situation;
+    if container.state != ContainerState::Running || memory.waits(id, *now) {
+        return;
+    }
+    let (why, reason) = match health::verdict(id, wanted, container, memory, *now) {
+        Verdict::Late(reason) => (GivenUp::Late, reason),
+        Verdict::Dead(reason) => (GivenUp::Dead, reason),
+        Verdict::Starting(_) | Verdict::Ready | Verdict::Unready(_) => return,
+    };
+    let (instance, container) = (id.clone(), container.id.clone());
+    actions.push(Action::GiveUp { instance, container, why, reason });
 }
 
 /// Whether a container was taken off its network and it is time to replace it: one that happens
@@ -226,8 +256,15 @@ fn make(
         return;
     }
     let image = container::image(&wanted.spec);
-    if !observed.images.contains(&image) {
-        actions.push(Action::Pull { instance: id.clone(), image });
+    match wanted.policy.pull_policy {
+        PullPolicy::Missing | PullPolicy::Never if observed.images.contains(&image) => {}
+        PullPolicy::Missing | PullPolicy::Always => {
+            actions.push(Action::Pull { instance: id.clone(), image });
+        }
+        PullPolicy::Never => {
+            let reason = format!("image {image} is not here and pull_policy is never");
+            return refuse(id, reason, observed, actions);
+        }
     }
     if !wanted.spec.templates.is_empty() {
         actions.push(Action::WriteFiles { instance: id.clone() });
@@ -253,17 +290,22 @@ fn is_blocked(
     actions: &mut Vec<Action>,
 ) -> bool {
     let Situation { desired, observed, ours, mesh, .. } = situation;
-    // Its holder is on its way out: nothing is wrong.
-    if volume::is_held(wanted, desired, ours) {
+    // Who is in the way is on its way out: nothing is wrong.
+    if exclusive::waits_for(wanted, desired, *ours).is_some() {
         return true;
     }
     let reason = publish::obstacle(wanted, desired, ours, observed, mesh)
         .or_else(|| network::obstacle(wanted, desired, observed, ours));
     let Some(reason) = reason else { return false };
+    refuse(id, reason, observed, actions);
+    true
+}
+
+/// Notes once what is in an instance's way.
+fn refuse(id: &InstanceId, reason: String, observed: &Observed, actions: &mut Vec<Action>) {
     if !observed.memory.is_blocked_by(id, &reason) {
         actions.push(Action::Fail { instance: id.clone(), reason });
     }
-    true
 }
 
 #[cfg(test)]

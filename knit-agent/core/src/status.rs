@@ -1,20 +1,24 @@
 //! What the server is told of each instance.
 //!
-//! Invariant: an instance is `running` only once its ports lead to it (or to a newer instance of
-//! its slot), and only once it has been up for a while, so that whoever waits for `running` before
-//! stopping the old one loses nothing.
+//! Invariant: an instance is `running` only while it is ready and its ports lead to it (or to a
+//! newer instance of its slot, or nowhere yet because it is held), so that whoever waits for
+//! `running` before stopping the old one loses nothing. One that has ended before has to be up for
+//! a while as well.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
 use knit_rpc::message::{InstanceStatus, Phase};
 use knit_rpc::spec::PortSpec;
 
+use crate::backoff::{CRASH_LOOP_ENDS, SETTLE_AGAIN};
 use crate::container::{self, Identity};
 use crate::desired::{Desired, Owner, Wanted};
+use crate::exclusive;
+use crate::health::{self, Verdict};
 use crate::observed::{Container, ContainerState, Observed, Step};
+use crate::probe::Run;
 use crate::publish::{self, Target};
 
 /// Our containers by instance.
@@ -36,9 +40,11 @@ pub fn inventory(
         }
     }
     let mut all: BTreeMap<InstanceId, InstanceStatus> = BTreeMap::new();
-    for (id, wanted) in desired.iter().flat_map(|desired| &desired.instances) {
-        let found = ours.get(id).map(|(identity, container)| (identity, *container));
-        all.insert(id.clone(), wanted_status(id, wanted, found, &ours, observed, now));
+    if let Some(desired) = desired {
+        let situation = Situation { desired, ours: &ours, observed, now };
+        for (id, wanted) in &desired.instances {
+            all.insert(id.clone(), wanted_status(id, wanted, &situation));
+        }
     }
     for (id, (identity, container)) in &ours {
         all.entry(id.clone()).or_insert_with(|| {
@@ -48,25 +54,22 @@ pub fn inventory(
     all.into_values().collect()
 }
 
-/// When the next of our containers may have been up for long enough to count as running.
-pub fn settles_in(owner: &Owner, observed: &Observed, now: Timestamp) -> Option<Duration> {
-    let ours = observed.containers.iter().filter(|one| Identity::of(one, owner).is_some());
-    ours.filter_map(|container| container.settles_in(now)).min()
-}
-
 /// The one of several containers of an instance that is spoken of: what runs comes first.
 fn rank(container: &Container) -> (bool, &str) {
     (container.state.is_up(), &container.id)
 }
 
-fn wanted_status(
-    id: &InstanceId,
-    wanted: &Wanted,
-    found: Option<(&Identity, &Container)>,
-    ours: &Ours<'_>,
-    observed: &Observed,
+struct Situation<'a> {
+    desired: &'a Desired,
+    ours: &'a Ours<'a>,
+    observed: &'a Observed,
     now: Timestamp,
-) -> InstanceStatus {
+}
+
+fn wanted_status(id: &InstanceId, wanted: &Wanted, situation: &Situation<'_>) -> InstanceStatus {
+    let Situation { ours, observed, .. } = situation;
+    let found = ours.get(id).map(|(identity, container)| (identity, *container));
+    let memory = &observed.memory;
     let assigned = &wanted.assigned;
     let mut status = InstanceStatus {
         id: id.clone(),
@@ -83,72 +86,142 @@ fn wanted_status(
         image_id: None,
         started_at: None,
         exit_code: None,
-        restarts: observed.memory.restarts.get(id).map_or(0, |restarts| restarts.count),
+        restarts: memory.restarts.get(id).map_or(0, |restarts| restarts.count),
         pull: None,
         log: Vec::new(),
     };
     if let Some((identity, container)) = found {
         describe(&mut status, &identity.ports, container, observed);
     }
-    let container = found.map(|(_, container)| container);
-    let state = container.map(|container| container.state);
-    let fault = observed.memory.faults.get(id);
-    (status.phase, status.message) = match (state, fault) {
-        (Some(state), _) if state.is_up() => up(wanted, found, ours, observed, now),
-        (_, Some(fault)) if fault.permanent => (Phase::Failed, Some(fault.message.clone())),
-        (Some(ContainerState::Exited), _) => {
-            let message = fault.map(|fault| fault.message.clone());
-            (Phase::Restarting, message.or_else(|| container.map(ended)))
+    let fault = memory.faults.get(id);
+    (status.phase, status.message) = match found {
+        Some((identity, container)) if container.state.is_up() => {
+            up(wanted, identity, container, situation)
         }
-        (_, fault) => (not_yet(id, state, observed), fault.map(|fault| fault.message.clone())),
+        _ if fault.is_some_and(|fault| fault.permanent) => {
+            (Phase::Failed, fault.map(|fault| fault.message.clone()))
+        }
+        Some((_, container)) if container.state == ContainerState::Exited => {
+            down(id, wanted, container, situation)
+        }
+        _ => not_yet(id, wanted, found.is_some(), situation),
     };
+    if status.phase == Phase::Pulling {
+        status.pull = memory.pulls.get(id).copied();
+    }
+    if status.phase != Phase::Running {
+        status.log = memory.logs.get(id).map(|log| log.lines.to_vec()).unwrap_or_default();
+    }
     status
 }
 
-fn not_yet(id: &InstanceId, state: Option<ContainerState>, observed: &Observed) -> Phase {
-    match observed.memory.busy.get(id) {
+/// Why an instance does not start: it failed before, or another one has to end first.
+fn not_started(id: &InstanceId, wanted: &Wanted, situation: &Situation<'_>) -> Option<String> {
+    let Situation { desired, ours, observed, .. } = situation;
+    let fault = observed.memory.faults.get(id).map(|fault| fault.message.clone());
+    fault.or_else(|| exclusive::waits_for(wanted, desired, ours.values()))
+}
+
+fn not_yet(
+    id: &InstanceId,
+    wanted: &Wanted,
+    is_made: bool,
+    situation: &Situation<'_>,
+) -> (Phase, Option<String>) {
+    let why = not_started(id, wanted, situation);
+    let phase = match situation.observed.memory.busy.get(id) {
         Some(Step::Pulling) => Phase::Pulling,
         Some(Step::Starting | Step::Stopping) => Phase::Starting,
-        None if state.is_some() => Phase::Starting,
+        None if is_made => Phase::Starting,
         None => Phase::Pending,
+    };
+    (phase, why)
+}
+
+/// What there is to say of a container that ended.
+fn down(
+    id: &InstanceId,
+    wanted: &Wanted,
+    container: &Container,
+    situation: &Situation<'_>,
+) -> (Phase, Option<String>) {
+    let memory = &situation.observed.memory;
+    let why = not_started(id, wanted, situation);
+    let run = Run::of(container);
+    let given_up = memory.given_up.get(id).filter(|(given_up, _)| *given_up == run);
+    let given_up = given_up.map(|(_, reason)| reason.clone());
+    let ends = memory.ends(id, container);
+    if ends < CRASH_LOOP_ENDS {
+        return (Phase::Restarting, Some(why.or(given_up).unwrap_or_else(|| ended(container))));
     }
+    let last = match (given_up, container.exit_code) {
+        (Some(reason), _) => format!(", last because it was {reason}"),
+        (None, Some(code)) => format!(", last with code {code}"),
+        (None, None) => String::new(),
+    };
+    let pause = health::words(memory.restart_pause(id, container.was_stable()));
+    let next = why.unwrap_or_else(|| format!("tried again in {pause}"));
+    (Phase::CrashLoop, Some(format!("ended {ends} times in a row{last}; {next}")))
 }
 
 fn up(
     wanted: &Wanted,
-    found: Option<(&Identity, &Container)>,
-    ours: &Ours<'_>,
-    observed: &Observed,
-    now: Timestamp,
+    identity: &Identity,
+    container: &Container,
+    situation: &Situation<'_>,
 ) -> (Phase, Option<String>) {
-    let Some((identity, container)) = found else { return (Phase::Starting, None) };
-    let fault = observed.memory.faults.get(&identity.instance);
+    let Situation { observed, now, .. } = situation;
+    let (id, memory) = (&identity.instance, &observed.memory);
+    let fault = memory.faults.get(id).map(|fault| fault.message.clone());
     if container.state == ContainerState::Paused {
         return (Phase::Failed, Some(paused(container)));
     }
     if container::needs_network(&wanted.spec) && container.is_cut_off() {
         let why = "its container is on no network any more: it is replaced by a new one";
-        let message = fault.map_or_else(|| why.to_owned(), |fault| fault.message.clone());
-        return (Phase::Restarting, Some(message));
+        return (Phase::Restarting, Some(fault.unwrap_or_else(|| why.to_owned())));
     }
+    let starting = match health::verdict(id, wanted, container, memory, *now) {
+        Verdict::Late(why) => return (Phase::Failed, Some(why)),
+        Verdict::Dead(why) => return (Phase::Restarting, Some(fault.unwrap_or(why))),
+        Verdict::Unready(why) => return (Phase::Unready, Some(why)),
+        Verdict::Starting(why) => Some(why),
+        Verdict::Ready => waits_for_ports(wanted, identity, container, situation)
+            .map(|why| Some(fault.unwrap_or(why))),
+    };
+    let unsettled = container.settles_in(*now).map(|_| unsettled(id, container, observed));
+    let ends = memory.ends(id, container);
+    match (starting, unsettled) {
+        (None, None) => (Phase::Running, None),
+        (why, again) if ends >= CRASH_LOOP_ENDS => {
+            let why = why.flatten().or(again).unwrap_or_else(|| "it is starting".to_owned());
+            (Phase::CrashLoop, Some(format!("ended {ends} times in a row; {why}")))
+        }
+        (Some(why), _) => (Phase::Starting, why),
+        (None, Some(again)) => (Phase::Starting, Some(again)),
+    }
+}
+
+/// Why the ports of an instance that is ready do not lead to it yet. One that is held needs none.
+fn waits_for_ports(
+    wanted: &Wanted,
+    identity: &Identity,
+    container: &Container,
+    situation: &Situation<'_>,
+) -> Option<String> {
+    let Situation { ours, observed, .. } = situation;
     // On the host's own network nothing is mapped.
-    let mapped = container.address().map(|_| &identity.ports);
-    let waiting = mapped.into_iter().flatten().find_map(|port| {
+    let address = container.address()?;
+    identity.ports.iter().find_map(|port| {
+        if wanted.assigned.held {
+            let target = Target { address, port: port.container_port };
+            return observed.deaf.contains(&target).then(|| deaf(port));
+        }
         let keys = publish::host_ports(port, observed);
         keys.iter().find_map(|key| {
             let holder = observed.published.get(key);
             not_led_to(identity, container, port, holder, ours, observed)
         })
-    });
-    match waiting {
-        Some(waiting) => {
-            (Phase::Starting, Some(fault.map_or(waiting, |fault| fault.message.clone())))
-        }
-        None if container.settles_in(now).is_some() => {
-            (Phase::Starting, unsettled(&identity.instance, container, observed))
-        }
-        None => (Phase::Running, None),
-    }
+    })
 }
 
 /// Somebody wanted it to stand still: it is left alone.
@@ -157,12 +230,19 @@ fn paused(container: &Container) -> String {
     format!("paused: somebody paused its container; `docker unpause {name}` lets it go on")
 }
 
-/// What there is to say of a container that has not been up for long: nothing on a first start.
-fn unsettled(id: &InstanceId, container: &Container, observed: &Observed) -> Option<String> {
-    container.finished_at?;
-    let settle = container.settle().as_secs();
-    let code = observed.memory.exits.get(id).map(|code| format!(" with code {code}"));
-    Some(format!("up for less than {settle} s after it ended{}", code.unwrap_or_default()))
+/// What there is to say of a container that has not been up for long since it ended.
+fn unsettled(id: &InstanceId, container: &Container, observed: &Observed) -> String {
+    let settle = health::words(SETTLE_AGAIN);
+    let ended = container.finished_at.and(observed.memory.exits.get(id));
+    let code = ended.map(|code| format!(" with code {code}")).unwrap_or_default();
+    format!("up for less than {settle} after it ended{code}")
+}
+
+fn deaf(port: &PortSpec) -> String {
+    format!(
+        "nothing accepts connections on its port {} yet; the former instance keeps port {}",
+        port.container_port, port.host_port
+    )
 }
 
 /// Why a port does not lead to this container or to one that came after it.
@@ -181,11 +261,8 @@ fn not_led_to(
     if Some(*holder) == own {
         return None;
     }
-    if own.is_some_and(|own| observed.unready.contains(&own)) {
-        return Some(format!(
-            "nothing accepts connections on its port {} yet; the former instance keeps port {}",
-            port.container_port, port.host_port
-        ));
+    if own.is_some_and(|own| observed.deaf.contains(&own)) {
+        return Some(deaf(port));
     }
     let later = ours.values().any(|(other, container)| {
         container.state.is_up()

@@ -49,18 +49,6 @@ pub(crate) fn parse_label(text: &str) -> Option<BTreeSet<VolumeName>> {
         .collect()
 }
 
-/// Whether a container that nobody wants any more still runs on one of the instance's volumes:
-/// two of one slot must not write at once.
-pub(crate) fn is_held(wanted: &Wanted, desired: &Desired, ours: &[(Identity, &Container)]) -> bool {
-    let volumes: BTreeSet<VolumeName> = of(wanted).into_iter().collect();
-    !volumes.is_empty()
-        && ours.iter().any(|(identity, container)| {
-            container.state.is_up()
-                && !desired.instances.contains_key(&identity.instance)
-                && !identity.volumes.is_disjoint(&volumes)
-        })
-}
-
 /// The volumes that are here, that somebody asked to remove, and that nobody has.
 pub(crate) fn to_remove(
     desired: &Desired,

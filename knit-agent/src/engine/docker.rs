@@ -28,12 +28,13 @@ use async_trait::async_trait;
 use bollard::Docker as Client;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use knit_agent_core::container::{ContainerPlan, LABEL_CLUSTER, LABEL_NODE, owner_labels};
 use knit_agent_core::network::{Network, NetworkPlan};
+use knit_agent_core::probe::Answer;
 use knit_agent_core::volume::VolumePlan;
 use knit_agent_core::{Container, Owner};
 use knit_rpc::message::PullProgress;
@@ -231,7 +232,14 @@ impl Engine for Docker {
         started.map_err(|error| self.refusal(&error))
     }
 
-    async fn stop(&self, container: &str) -> Result<(), EngineError> {
+    async fn stop(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError> {
+        if let Some(grace) = grace {
+            let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+            let options = StopContainerOptionsBuilder::new().t(seconds).build();
+            let client = self.patient_client(grace.as_secs())?;
+            let stopped = client.stop_container(container, Some(options)).await;
+            return unless(404, stopped).map_err(|error| self.refusal(&error));
+        }
         let found = self.client()?.inspect_container(container, None).await;
         let grace = match found {
             Ok(found) => found.config.and_then(|config| config.stop_timeout),
@@ -266,7 +274,7 @@ impl Engine for Docker {
         address: Option<Ipv4Addr>,
         kind: &ProbeKind,
         limit: Duration,
-    ) -> Result<(), String> {
+    ) -> Answer {
         probe::ask(self, container, address, kind, limit).await
     }
 

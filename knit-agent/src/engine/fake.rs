@@ -11,6 +11,7 @@ use futures_util::stream::{self, BoxStream};
 use knit_agent_core::container::{BRIDGE, ContainerPlan, owner_labels};
 use knit_agent_core::network::{Network, NetworkPlan};
 use knit_agent_core::observed::Healthcheck;
+use knit_agent_core::probe::Answer;
 use knit_agent_core::volume::{LABEL_VOLUME, VolumePlan};
 use knit_agent_core::{Container, ContainerState, Owner};
 use knit_rpc::Timestamp;
@@ -47,20 +48,11 @@ struct State {
     stubborn: bool,
     slow_pull: Option<Duration>,
     /// Part of a container's name, part of a question, and what it answers; the last that fits.
-    answers: Vec<(String, String, Answer)>,
+    answers: Vec<(String, String, Option<Answer>)>,
     /// How often each container was asked each question.
     probed: BTreeMap<(String, String), usize>,
     /// What each container wrote, by name.
     logs: BTreeMap<String, Vec<String>>,
-}
-
-/// What a container answers to a probe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    Well,
-    Ill(String),
-    /// Nothing, until the time is up.
-    None,
 }
 
 /// Clones share the containers: an agent that was killed and one that comes after it.
@@ -99,9 +91,9 @@ impl FakeEngine {
         self.lock().slow_pull = slow;
     }
 
-    /// What containers whose name holds `name` answer to probes whose text holds `question`; they
-    /// are well until then.
-    pub fn answer(&self, name: &str, question: &str, answer: Answer) {
+    /// What containers whose name holds `name` answer to probes whose text holds `question`, or
+    /// that they do not; they are well until then.
+    pub fn answer(&self, name: &str, question: &str, answer: Option<Answer>) {
         self.lock().answers.push((name.to_owned(), question.to_owned(), answer));
     }
 
@@ -270,7 +262,6 @@ impl Engine for FakeEngine {
             exit_code: None,
             error: String::new(),
             healthcheck: None,
-            volumes: plan.volumes.iter().map(|one| one.volume.name.clone()).collect(),
         };
         state.joins.insert(container.name.clone(), plan.networks.clone());
         state.containers.insert(id, container);
@@ -295,14 +286,17 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    async fn stop(&self, container: &str) -> Result<(), EngineError> {
+    async fn stop(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError> {
         let stubborn = self.called(Call::Stop, container)?.stubborn;
         if stubborn {
-            tokio::time::sleep(STOP_GRACE).await;
+            tokio::time::sleep(grace.unwrap_or(STOP_GRACE)).await;
         }
         let mut state = self.lock();
         if let Some(found) = find(&mut state, container) {
             found.state = ContainerState::Exited;
+            found.exit_code = Some(if stubborn { 137 } else { 143 });
+            found.finished_at = Some(knit_runtime::clock::now());
+            found.healthcheck = None;
             found.networks.clear();
             found.addresses.clear();
         }
@@ -325,7 +319,7 @@ impl Engine for FakeEngine {
         _address: Option<Ipv4Addr>,
         kind: &ProbeKind,
         limit: Duration,
-    ) -> Result<(), String> {
+    ) -> Answer {
         let answer = {
             let mut state = self.lock();
             let name = find(&mut state, container).map(|found| found.name.clone());
@@ -334,16 +328,12 @@ impl Engine for FakeEngine {
             let scripted = state.answers.iter().rev().find(|(of, question, _)| {
                 asked.0.contains(of.as_str()) && asked.1.contains(question.as_str())
             });
-            scripted.map(|(_, _, answer)| answer.clone())
+            scripted.map_or(Some(Answer::Well), |(_, _, answer)| answer.clone())
         };
-        match answer {
-            None | Some(Answer::Well) => Ok(()),
-            Some(Answer::Ill(words)) => Err(words),
-            Some(Answer::None) => {
-                tokio::time::sleep(limit).await;
-                Err(format!("no answer within {} ms", limit.as_millis()))
-            }
+        if answer.is_none() {
+            tokio::time::sleep(limit).await;
         }
+        answer.unwrap_or_else(|| Answer::Ill(format!("no answer within {} ms", limit.as_millis())))
     }
 
     async fn log_tail(&self, container: &str, lines: usize) -> Result<Vec<String>, EngineError> {

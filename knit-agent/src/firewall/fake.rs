@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use knit_agent_core::nft::Rules;
+use knit_agent_core::publish::PortMap;
 
 use super::{Firewall, FirewallError};
 
@@ -59,8 +60,12 @@ impl Firewall for FakeFirewall {
         Ok(())
     }
 
-    async fn stands(&self) -> Result<bool, FirewallError> {
-        Ok(self.lock().rules.is_some())
+    async fn change(&self, rules: &Rules) -> Result<(), FirewallError> {
+        self.apply(rules).await
+    }
+
+    async fn published(&self) -> Result<Option<PortMap>, FirewallError> {
+        Ok(self.lock().rules.as_ref().map(|rules| rules.ports.clone()))
     }
 
     async fn clear(&self) -> Result<(), FirewallError> {

@@ -3,6 +3,7 @@
 //! ```text
 //! apply ── list our table as JSON ── same as ours but for elements? ── change elements
 //!             └ missing, or not as we left it ── replace the whole table, in one transaction
+//! change ── as we wrote it last but for ports? ── change elements, or else apply
 //! ```
 //!
 //! Invariant: what should be there comes from the agent, never from what is found.
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use knit_agent_core::nft::{self, Rules};
+use knit_agent_core::publish::PortMap;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -56,6 +58,20 @@ impl Nftables {
         Ok(())
     }
 
+    fn wrote(&self, ports: &PortMap) {
+        if let Some(written) = self.written().as_mut() {
+            written.rules.ports.clone_from(ports);
+        }
+    }
+
+    /// What makes `rules` of those that were written last; none when more than ports differ.
+    fn change_from_written(&self, rules: &Rules) -> Option<String> {
+        let written = self.written();
+        let written = &written.as_ref()?.rules;
+        let same = Rules { ports: rules.ports.clone(), ..written.clone() } == *rules;
+        if same { nft::change(&written.ports, &rules.ports) } else { None }
+    }
+
     /// Whether the table stands as we wrote it, with `rules` differing in elements at most.
     fn is_as_written(&self, listing: &Listing, rules: &Rules) -> bool {
         self.written().as_ref().is_some_and(|written| {
@@ -74,12 +90,13 @@ impl Firewall for Nftables {
             .filter(|listing| self.is_as_written(listing, rules))
             .and_then(|listing| nft::change(&listing.ports, &rules.ports));
         match change {
-            Some(text) if text.is_empty() => {}
+            Some(text) if text.is_empty() => self.wrote(&rules.ports),
             Some(text) => {
                 let changed = run("nft", "nftables", &["-f", "-"], Some(&text)).await;
                 if changed.is_err() {
                     self.replace(rules).await?;
                 }
+                self.wrote(&rules.ports);
             }
             None => {
                 if listing.is_none() {
@@ -93,8 +110,20 @@ impl Firewall for Nftables {
         accept_in_docker_user().await
     }
 
-    async fn stands(&self) -> Result<bool, FirewallError> {
-        Ok(list().await?.is_some())
+    async fn change(&self, rules: &Rules) -> Result<(), FirewallError> {
+        match self.change_from_written(rules) {
+            Some(text) if text.is_empty() => Ok(()),
+            Some(text) if run("nft", "nftables", &["-f", "-"], Some(&text)).await.is_ok() => {
+                self.wrote(&rules.ports);
+                Ok(())
+            }
+            // It is not as we left it.
+            Some(_) | None => self.apply(rules).await,
+        }
+    }
+
+    async fn published(&self) -> Result<Option<PortMap>, FirewallError> {
+        Ok(list().await?.map(|listing| listing.ports))
     }
 
     async fn clear(&self) -> Result<(), FirewallError> {

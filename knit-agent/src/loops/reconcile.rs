@@ -1,31 +1,42 @@
 //! Makes the node what it should be, again and again.
 //!
 //! ```text
-//!  assignment, mesh, registration, Docker's events, finished jobs ──wake──┐
-//!  every 2 s ──tick──┐                                                   │
-//!                    └─> read Docker -> decide -> publish -> start jobs <─┘
+//!  assignment, mesh, registration, finished jobs, Docker's events ──wake──┐
+//!  every 2 s ──tick──┐   a pause or a time that is over ──wake──┐         │
+//!                    └─> read Docker? -> decide -> start jobs -> publish -> start what stops
+//!
+//!  a probe is due ─> ask ─> answer ─> does it change what is thought? ──wake──┘
 //! ```
 //!
-//! Waking is a hint, the tick is the guarantee. Jobs run beside the loop: what takes long for one
-//! instance keeps no other waiting.
+//! Waking is a hint, the tick is the guarantee. Jobs and questions run beside the loop: what takes
+//! long for one instance keeps no other waiting. What is new in an assignment is compared with
+//! what was read last: events keep that fresh.
 //!
 //! Invariant: nothing is published, stopped or reported before Docker was read for the first
-//! time, so an agent that starts anew drops nothing.
+//! time, so an agent that starts anew drops nothing. Nothing is stopped before its ports lead
+//! elsewhere.
 
 mod jobs;
 mod observe;
 mod publish;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use knit_agent_core::container::Identity;
 use knit_agent_core::network::Network;
+use knit_agent_core::nft::Rules;
 use knit_agent_core::observed::Memory;
 use knit_agent_core::publish::PortMap;
-use knit_agent_core::{Action, Container, Observed, Owner, publish as ports, reconcile, status};
+use knit_agent_core::{
+    Action, Container, Desired, Observed, Owner, last_words, publish as ports, reconcile, status,
+    timer,
+};
+use knit_rpc::Timestamp;
+use knit_rpc::id::InstanceId;
+use knit_rpc::message::InstanceStatus;
 use knit_rpc::spec::VolumeName;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
@@ -42,8 +53,10 @@ const READ_EVERY: Duration = Duration::from_secs(5);
 /// Events come in bursts; one read answers them all.
 const SETTLE: Duration = Duration::from_millis(20);
 /// How often a container that is to take a port over is asked whether it accepts connections.
-const READY_RETRY: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 const EVENTS_RETRY: Duration = Duration::from_secs(2);
+/// An agent that starts anew reports once those that it found up were asked, or after this long.
+const UNDECIDED_MAX: Duration = Duration::from_secs(2);
 
 /// The loop and what it alone knows.
 pub struct Reconciler {
@@ -61,13 +74,24 @@ pub struct Reconciler {
     info: Option<EngineInfo>,
     networks: Vec<Network>,
     volumes: BTreeSet<VolumeName>,
-    /// What the firewall publishes; unknown before the first time.
-    published: PortMap,
+    /// Images that were found here, and when.
+    images: BTreeMap<String, Instant>,
+    /// What the firewall publishes; none before the first time.
+    published: Option<PortMap>,
+    /// The rules that stood last time somebody looked, and when that was.
+    asserted: Option<(Rules, Instant)>,
     troubles: Troubles,
-    /// A container is about to accept connections and take a port over.
-    awaits_ready: bool,
-    /// When a container may have been up for long enough to count as running.
-    settles_at: Option<Instant>,
+    /// Instances whose last lines are being read.
+    awaited_words: BTreeSet<InstanceId>,
+    started_at: Instant,
+    /// When Docker is to be read because it said that something happened.
+    reads_at: Option<Instant>,
+    /// When to see again whether a container accepts connections and takes a port over.
+    accepts_at: Option<Instant>,
+    /// When something is due although nothing happens.
+    due_at: Option<Instant>,
+    /// When the next probe is due.
+    asks_at: Option<Instant>,
 }
 
 /// What keeps the node from running containers, by who says so.
@@ -76,6 +100,16 @@ struct Troubles {
     engine: Option<String>,
     network: Option<String>,
     firewall: Option<String>,
+}
+
+/// What there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wake {
+    Nothing,
+    /// Decide anew on what is known.
+    Step,
+    /// Read Docker first.
+    Read,
 }
 
 impl Reconciler {
@@ -98,10 +132,16 @@ impl Reconciler {
             info: None,
             networks: Vec::new(),
             volumes: BTreeSet::new(),
-            published: PortMap::new(),
+            images: BTreeMap::new(),
+            published: None,
+            asserted: None,
             troubles: Troubles::default(),
-            awaits_ready: false,
-            settles_at: None,
+            awaited_words: BTreeSet::new(),
+            started_at: Instant::now(),
+            reads_at: None,
+            accepts_at: None,
+            due_at: None,
+            asks_at: None,
         }
     }
 
@@ -124,24 +164,30 @@ impl Reconciler {
         let watching = watch_events(Arc::clone(&self.engine), owner.clone(), Arc::clone(&happened));
         tokio::pin!(watching);
         loop {
-            let mut read = true;
-            let settles_at = self.settles_at.unwrap_or_else(Instant::now).into();
-            tokio::select! {
-                () = &mut watching => {}
-                () = sleep(READY_RETRY), if self.awaits_ready => read = false,
+            let mut wake = tokio::select! {
+                () = &mut watching => Wake::Nothing,
+                () = until(self.reads_at) => Wake::Read,
+                () = until(self.accepts_at) => Wake::Step,
                 // Read, because one that ended in time must not count.
-                () = sleep_until(settles_at), if self.settles_at.is_some() => {}
-                _ = tick.tick() => read = self.read_is_due(),
-                Ok(()) = assignment.changed() => {}
-                Ok(()) = mesh.changed() => read = false,
-                Ok(()) = registration.changed() => {}
-                () = happened.notified() => sleep(SETTLE).await,
-                Some(report) = self.reports.recv() => read = self.take(report),
-            }
+                () = until(self.due_at) => Wake::Read,
+                () = until(self.asks_at) => Wake::Nothing,
+                _ = tick.tick() => if self.read_is_due() { Wake::Read } else { Wake::Step },
+                Ok(()) = assignment.changed() => Wake::Step,
+                Ok(()) = mesh.changed() => Wake::Step,
+                Ok(()) = registration.changed() => Wake::Read,
+                () = happened.notified() => {
+                    self.reads_at.get_or_insert_with(|| Instant::now() + SETTLE);
+                    Wake::Nothing
+                }
+                Some(report) = self.reports.recv() => self.take(report),
+            };
             while let Ok(report) = self.reports.try_recv() {
-                read |= self.take(report);
+                wake = wake.max(self.take(report));
             }
-            self.step(&owner, read).await;
+            if wake != Wake::Nothing {
+                self.step(&owner, wake == Wake::Read).await;
+            }
+            self.ask();
         }
     }
 
@@ -151,6 +197,7 @@ impl Reconciler {
 
     async fn step(&mut self, owner: &Owner, read: bool) {
         if read || self.containers.is_none() {
+            self.reads_at = None;
             self.read(owner).await;
         }
         let assignment = self.shared.assignment.borrow().clone();
@@ -160,39 +207,82 @@ impl Reconciler {
             self.guard_at_least().await;
             return self.tell(None);
         };
-        self.awaits_ready = !observed.unready.is_empty();
+        self.accepts_at = (!observed.deaf.is_empty()).then(|| Instant::now() + ACCEPT_RETRY);
         let now = knit_runtime::clock::now();
-        self.settles_at =
-            status::settles_in(owner, &observed, now).map(|left| Instant::now() + left);
         for (identity, container) in ours(owner, &observed) {
             self.memory.saw(&identity.instance, container);
         }
-        let mesh: BTreeSet<_> = self.shared.place().into_iter().map(|(ip, _)| ip).collect();
-        let actions = match desired.as_deref() {
-            Some(desired) => reconcile(desired, &observed, &mesh, now),
-            None => adopt(owner, &observed),
-        };
-        let wanted = actions.iter().find_map(Action::ports).unwrap_or(&self.published).clone();
-        let superseded = ports::superseded(&self.published, &wanted);
-        let is_published = self.publish(wanted).await;
-        if is_published && !superseded.is_empty() {
-            for (identity, container) in ours(owner, &observed) {
-                if container.address().is_some_and(|address| superseded.contains(&address)) {
-                    self.memory.superseded.insert(identity.instance, now);
-                }
-            }
+        if let Some(desired) = desired.as_deref() {
+            self.decide(owner, desired, &observed, now).await;
+        } else {
+            // What runs keeps its ports, and nothing else is done.
+            let wanted = ports::wanted(None, &ours(owner, &observed), &observed, now);
+            self.publish(wanted).await;
         }
-        observed.published.clone_from(&self.published);
-        if let Some(desired) = desired.as_deref().filter(|_| self.troubles.engine.is_none()) {
-            self.carry_out(owner, desired, actions, is_published);
-        }
+        observed.published = self.published.clone().unwrap_or_default();
         observed.memory.clone_from(&self.memory);
         let instances = status::inventory(owner, desired.as_deref(), &observed, now);
         let known = instances.iter().map(|one| one.id.clone()).collect();
         self.memory.keep(&known);
+        self.due_at = desired.as_deref().and_then(|desired| {
+            let next = timer::next(desired, &ours(owner, &observed), &observed, now)?;
+            Some(Instant::now() + next.since(now))
+        });
         let applied = assignment.map(|held| held.generation).unwrap_or_default();
-        let instances = instances.into_iter().map(|one| (one.id.clone(), one)).collect();
-        self.tell(Some(Inventory { instances, applied }));
+        let instances = self.with_last_words(instances);
+        let undecided =
+            self.memory.probes.is_undecided() && self.started_at.elapsed() < UNDECIDED_MAX;
+        self.tell((!undecided).then_some(Inventory { instances, applied }));
+    }
+
+    /// Starts what is to be done, and publishes. What makes containers waits for no rules; what
+    /// stops them waits until their ports lead elsewhere.
+    async fn decide(
+        &mut self,
+        owner: &Owner,
+        desired: &Desired,
+        observed: &Observed,
+        now: Timestamp,
+    ) {
+        let mesh: BTreeSet<_> = self.shared.place().into_iter().map(|(ip, _)| ip).collect();
+        let mut actions = reconcile(desired, observed, &mesh, now);
+        let wanted = actions.iter().find_map(Action::ports).unwrap_or(&observed.published).clone();
+        if self.troubles.engine.is_some() {
+            actions.clear();
+        }
+        let ours = ours(owner, observed);
+        let superseded = ports::superseded(desired, &ours, &observed.published, &wanted);
+        self.gather_last_words(last_words::due(desired, &ours, observed, now));
+        let (tidying, actions): (Vec<_>, Vec<_>) = actions.into_iter().partition(Action::tidies);
+        self.tidy(owner, tidying);
+        let (stopping, making): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.jobs(actions).into_iter().partition(|(_, job)| job.iter().any(Action::stops));
+        self.carry_out(owner, desired, making);
+        if self.publish(wanted).await {
+            for (identity, container) in &ours {
+                let drain = container.address().and_then(|address| superseded.get(&address));
+                if let Some(drain) = drain {
+                    self.memory.superseded.insert(identity.instance.clone(), now.plus(*drain));
+                }
+            }
+            self.carry_out(owner, desired, stopping);
+        }
+    }
+
+    /// By instance; one whose last lines are being read stands as it stood before, so that they
+    /// come with the news.
+    fn with_last_words(
+        &self,
+        instances: Vec<InstanceStatus>,
+    ) -> BTreeMap<InstanceId, InstanceStatus> {
+        let before = self.shared.inventory.borrow();
+        let before = before.as_ref().map(|before| &before.instances);
+        let settled = |one: InstanceStatus| {
+            let awaited = self.awaited_words.contains(&one.id);
+            let former = before.and_then(|before| before.get(&one.id)).filter(|_| awaited);
+            former.cloned().unwrap_or(one)
+        };
+        instances.into_iter().map(settled).map(|one| (one.id.clone(), one)).collect()
     }
 
     /// Lets the other loops know.
@@ -222,11 +312,6 @@ impl Reconciler {
     }
 }
 
-/// Without an assignment what runs keeps its ports, and nothing else is done.
-fn adopt(owner: &Owner, observed: &Observed) -> Vec<Action> {
-    vec![Action::Publish(ports::wanted(None, &ours(owner, observed), observed))]
-}
-
 /// Our containers, in an order that does not depend on how they were listed.
 fn ours<'a>(owner: &Owner, observed: &'a Observed) -> Vec<(Identity, &'a Container)> {
     let containers = observed.containers.iter();
@@ -247,5 +332,13 @@ async fn watch_events(engine: Arc<dyn Engine>, owner: Owner, happened: Arc<Notif
         sleep(EVENTS_RETRY).await;
         // Docker may be back with everything changed.
         happened.notify_one();
+    }
+}
+
+/// Returns at a moment; never without one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -66,7 +66,7 @@ fn containers_are_made_once_seen_and_gone() {
         assert!(bridges.into_iter().any(|bridge| bridge == "knit0"));
         assert!(run("ip link show knit0").contains("mtu 1420"));
         for _ in 0..2 {
-            engine.stop(&found.id).await.unwrap();
+            engine.stop(&found.id, None).await.unwrap();
         }
         let ended = engine.list(&owner).await.unwrap().remove(0);
         assert_eq!((ended.state, ended.exit_code), (ContainerState::Exited, Some(137)));

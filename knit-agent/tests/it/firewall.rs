@@ -235,7 +235,7 @@ fn whatever_was_done_to_the_table_it_is_as_it_should_be_again() {
         }
         run("nft add table ip other");
         firewall.clear().await.unwrap();
-        assert!(!firewall.stands().await.unwrap());
+        assert!(firewall.published().await.unwrap().is_none());
         assert!(run("nft list tables").contains("ip other"), "what is not ours stays");
     });
 }

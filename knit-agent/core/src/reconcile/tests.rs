@@ -79,7 +79,6 @@ pub(crate) fn container(wanted: &Wanted, state: ContainerState, host: u8) -> Con
         exit_code: (state == ContainerState::Exited).then_some(1),
         error: String::new(),
         healthcheck: None,
-        volumes: BTreeSet::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerState as Shown, ContainerStateStatusEnum, HealthConfig,
-    HealthStatusEnum, MountPoint,
+    HealthStatusEnum,
 };
 use knit_agent_core::observed::{HealthState, Healthcheck};
 use knit_agent_core::{Container, ContainerState};
@@ -18,7 +18,6 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> Option<Container
     let config = inspected.config.unwrap_or_default();
     let labels = config.labels.unwrap_or_default();
     let healthcheck = healthcheck(&state, &config.healthcheck.unwrap_or_default());
-    let mounts = inspected.mounts.unwrap_or_default();
     let networks = inspected.network_settings.and_then(|settings| settings.networks);
     let endpoints = networks.unwrap_or_default();
     // One that does not run keeps its networks' names, but hangs on none.
@@ -44,13 +43,7 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> Option<Container
         exit_code: state.exit_code,
         error: state.error.unwrap_or_default(),
         healthcheck,
-        volumes: mounts.into_iter().filter_map(written_volume).collect(),
     })
-}
-
-fn written_volume(mount: MountPoint) -> Option<String> {
-    let is_volume = mount.typ.as_deref() == Some("volume");
-    mount.name.filter(|_| is_volume && mount.rw != Some(false))
 }
 
 /// Docker's own defaults, where the image leaves them out.

@@ -8,11 +8,13 @@ use std::time::Duration;
 use bollard::exec::StartExecResults;
 use bollard::models::ExecConfig;
 use futures_util::StreamExt as _;
+use knit_agent_core::probe::Answer;
 use knit_rpc::spec::ProbeKind;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Docker;
+use crate::engine::EngineError;
 
 /// Commands of one container that go on after their time was up, at most: Docker cannot end them.
 const HANGING_MAX: usize = 4;
@@ -49,27 +51,32 @@ pub(super) async fn ask(
     address: Option<Ipv4Addr>,
     kind: &ProbeKind,
     limit: Duration,
-) -> Result<(), String> {
-    let there = || address.ok_or_else(|| "it has no address".to_owned());
-    let answer = match kind {
-        ProbeKind::Http { path, port } => {
-            let url = format!("http://{}:{port}{path}", there()?);
-            return knit_link::http::get_status(&url, limit).await.and_then(
-                |status| match status {
-                    200..400 => Ok(()),
-                    other => Err(format!("status {other}")),
-                },
-            );
+) -> Answer {
+    match (kind, address) {
+        (ProbeKind::Exec { command }, _) => {
+            run(docker, container, command, limit).await.unwrap_or_else(|error| match error {
+                EngineError::Unreachable { .. } => Answer::Unasked,
+                EngineError::Refused { words, .. } => Answer::Ill(words),
+            })
         }
-        ProbeKind::Tcp { port } => {
-            let address = SocketAddr::from((there()?, *port));
-            let connecting = TcpStream::connect(address);
-            let connected = timeout(limit, connecting).await;
-            connected.map(|result| result.map(|_| ()).map_err(|error| words(&error)))
+        (_, None) => Answer::Ill("it has no address".to_owned()),
+        (ProbeKind::Http { path, port }, Some(address)) => {
+            let url = format!("http://{address}:{port}{path}");
+            match knit_link::http::get_status(&url, limit).await {
+                Ok(200..400) => Answer::Well,
+                Ok(status) => Answer::Ill(format!("status {status}")),
+                Err(words) => Answer::Ill(words),
+            }
         }
-        ProbeKind::Exec { command } => return run(docker, container, command, limit).await,
-    };
-    answer.unwrap_or_else(|_| Err(late(limit)))
+        (ProbeKind::Tcp { port }, Some(address)) => {
+            let connecting = TcpStream::connect(SocketAddr::from((address, *port)));
+            match timeout(limit, connecting).await {
+                Ok(Ok(_)) => Answer::Well,
+                Ok(Err(error)) => Answer::Ill(words(&error)),
+                Err(_) => Answer::Ill(late(limit)),
+            }
+        }
+    }
 }
 
 /// The system's words without its number.
@@ -87,22 +94,23 @@ async fn run(
     container: &str,
     command: &[String],
     limit: Duration,
-) -> Result<(), String> {
+) -> Result<Answer, EngineError> {
     let mut hanging = still_running(docker, container).await;
     docker.hanging.set(container, hanging.clone());
     if hanging.len() >= HANGING_MAX {
-        return Err(format!("{HANGING_MAX} earlier runs of it still hang"));
+        return Ok(Answer::Ill(format!("{HANGING_MAX} earlier runs of it still hang")));
     }
-    let client = docker.client().map_err(|error| error.to_string())?;
+    let client = docker.client()?;
     let config = ExecConfig {
         cmd: Some(command.to_vec()),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         ..ExecConfig::default()
     };
-    let creating = timeout(limit, client.create_exec(container, config)).await;
-    let id =
-        creating.map_err(|_| late(limit))?.map_err(|error| docker.refusal(&error).to_string())?.id;
+    let Ok(created) = timeout(limit, client.create_exec(container, config)).await else {
+        return Ok(Answer::Ill(late(limit)));
+    };
+    let id = created.map_err(|error| docker.refusal(&error))?.id;
     let running = async {
         let started = client.start_exec(&id, None).await?;
         let mut text = Vec::new();
@@ -116,13 +124,13 @@ async fn run(
         Ok((client.inspect_exec(&id).await?.exit_code, text))
     };
     match timeout(limit, running).await {
-        Ok(Ok((Some(0), _))) => Ok(()),
-        Ok(Ok((code, text))) => Err(refused(code, &String::from_utf8_lossy(&text))),
-        Ok(Err(error)) => Err(docker.refusal(&error).to_string()),
+        Ok(Ok((Some(0), _))) => Ok(Answer::Well),
+        Ok(Ok((code, text))) => Ok(Answer::Ill(refused(code, &String::from_utf8_lossy(&text)))),
+        Ok(Err(error)) => Err(docker.refusal(&error)),
         Err(_) => {
             hanging.push(id);
             docker.hanging.set(container, hanging);
-            Err(late(limit))
+            Ok(Answer::Ill(late(limit)))
         }
     }
 }
@@ -169,9 +177,12 @@ mod tests {
         for kind in [ProbeKind::Tcp { port: 1 }, ProbeKind::Http { path: "/".to_owned(), port: 1 }]
         {
             let answer = ask(&docker, "x", local, &kind, limit).await;
-            assert_eq!(answer, Err("connection refused".to_owned()), "{kind}");
+            assert_eq!(answer, Answer::Ill("connection refused".to_owned()), "{kind}");
             let nowhere = ask(&docker, "x", None, &kind, limit).await;
-            assert_eq!(nowhere, Err("it has no address".to_owned()));
+            assert_eq!(nowhere, Answer::Ill("it has no address".to_owned()));
         }
+        let command = ProbeKind::Exec { command: vec!["true".to_owned()] };
+        let unasked = ask(&docker, "x", local, &command, limit).await;
+        assert_eq!(unasked, Answer::Unasked, "a Docker that is away says nothing");
     }
 }

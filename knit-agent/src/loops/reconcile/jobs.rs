@@ -1,33 +1,52 @@
 //! Hands actions to the executor, one job per instance, and notes how each goes.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Instant;
 
-use knit_agent_core::observed::Step;
+use knit_agent_core::observed::{Log, Step};
+use knit_agent_core::probe::Run;
 use knit_agent_core::{Action, Desired, Owner};
 use knit_rpc::id::InstanceId;
 
-use super::Reconciler;
+use super::{Reconciler, Wake};
 use crate::executor::{Failure, Job, Report};
 
 impl Reconciler {
-    /// Notes how a job goes; true when it changed something in Docker.
-    pub(super) fn take(&mut self, report: Report) -> bool {
+    /// Notes how a job goes; what there is to do about it.
+    pub(super) fn take(&mut self, report: Report) -> Wake {
         match report {
             Report::Step(instance, step) => {
-                self.memory.busy.insert(instance, step);
-                false
+                let before = self.memory.busy.insert(instance, step);
+                if before == Some(step) { Wake::Nothing } else { Wake::Step }
+            }
+            Report::Pulled(instance, progress) => {
+                self.memory.pulls.insert(instance, progress);
+                Wake::Step
+            }
+            Report::Answered(question, answer) => {
+                let changed = self.memory.probes.answered(&question, answer);
+                if changed { Wake::Step } else { Wake::Nothing }
+            }
+            Report::LastWords(instance, run, lines) => {
+                self.awaited_words.remove(&instance);
+                self.memory.logs.insert(instance, Log::of(run, &lines));
+                Wake::Step
             }
             Report::Tidied { failed } => {
                 self.memory.tidying.done(failed, knit_runtime::clock::now());
-                true
+                Wake::Read
             }
             Report::Done { instance, actions, failure } => {
                 self.memory.busy.remove(&instance);
+                self.memory.pulls.remove(&instance);
                 let Some(failure) = failure else {
                     let was_stable = self.was_stable(&instance);
                     self.memory.succeeded(&instance, &actions, was_stable);
-                    return true;
+                    return Wake::Read;
                 };
+                // It may have been that an image is not there any more.
+                self.images.clear();
                 let Failure { message, permanent, unreachable } = failure;
                 tracing::warn!(instance.id = %instance, permanent, "{message}");
                 // A Docker that is away says nothing about what was wrong with the instance.
@@ -35,7 +54,7 @@ impl Reconciler {
                 let (message, permanent) = known
                     .map_or((message, permanent), |fault| (fault.message.clone(), fault.permanent));
                 self.memory.failed(&instance, message, permanent, knit_runtime::clock::now());
-                true
+                Wake::Read
             }
         }
     }
@@ -48,21 +67,32 @@ impl Reconciler {
         })
     }
 
-    /// Starts a job per instance. What would stop a container waits for the ports to lead away.
-    pub(super) fn carry_out(
-        &mut self,
-        owner: &Owner,
-        desired: &Desired,
-        actions: Vec<Action>,
-        is_published: bool,
-    ) {
-        let Some(node) = self.shared.node_context() else { return };
-        let (tidying, actions): (Vec<Action>, Vec<Action>) =
-            actions.into_iter().partition(Action::tidies);
-        if !tidying.is_empty() {
-            self.memory.tidying.busy = true;
-            self.executor.tidy(owner.clone(), tidying);
+    /// Asks what is due to be asked.
+    pub(super) fn ask(&mut self) {
+        let now = knit_runtime::clock::now();
+        for question in self.memory.probes.ask(now) {
+            let mut containers = self.containers.iter().flatten();
+            let asked = containers.find(|one| one.id == question.run.container);
+            let address = asked.and_then(|container| {
+                let on_host = container.networks.contains("host");
+                if on_host { Some(Ipv4Addr::LOCALHOST) } else { container.address() }
+            });
+            self.executor.ask(question, address);
         }
+        self.asks_at = self.memory.probes.next(now).map(|at| Instant::now() + at.since(now));
+    }
+
+    /// Has the last lines read of runs that ended or are about to.
+    pub(super) fn gather_last_words(&mut self, due: Vec<(InstanceId, Run)>) {
+        for (instance, run) in due {
+            if self.awaited_words.insert(instance.clone()) {
+                self.executor.last_words(instance, run);
+            }
+        }
+    }
+
+    /// Notes what is in the way, and sorts the rest by instance.
+    pub(super) fn jobs(&mut self, actions: Vec<Action>) -> BTreeMap<InstanceId, Vec<Action>> {
         let mut jobs: BTreeMap<InstanceId, Vec<Action>> = BTreeMap::new();
         for action in actions {
             if let Action::Fail { instance, reason } = action {
@@ -72,20 +102,47 @@ impl Reconciler {
                 jobs.entry(instance).or_default().push(action);
             }
         }
+        jobs
+    }
+
+    /// Starts to clear away what no instance needs.
+    pub(super) fn tidy(&mut self, owner: &Owner, actions: Vec<Action>) {
+        if !actions.is_empty() {
+            self.memory.tidying.busy = true;
+            self.executor.tidy(owner.clone(), actions);
+        }
+    }
+
+    /// Starts a job per instance and returns at once.
+    pub(super) fn carry_out(
+        &mut self,
+        owner: &Owner,
+        desired: &Desired,
+        jobs: BTreeMap<InstanceId, Vec<Action>>,
+    ) {
+        let Some(node) = self.shared.node_context() else { return };
         for (instance, actions) in jobs {
-            let stops = actions.iter().any(|action| matches!(action, Action::Stop { .. }));
-            if stops && !is_published {
-                continue;
-            }
+            self.note_given_up(&instance, &actions);
             let wanted = desired.instances.get(&instance).cloned();
             let step = match (&wanted, actions.first()) {
-                (None, _) => Step::Stopping,
+                (None, _) | (Some(_), Some(Action::GiveUp { .. })) => Step::Stopping,
                 (Some(_), Some(Action::Pull { .. })) => Step::Pulling,
                 (Some(_), _) => Step::Starting,
             };
             self.memory.busy.insert(instance.clone(), step);
             let (owner, node) = (owner.clone(), node.clone());
             self.executor.start(Job { instance, wanted, owner, node, actions });
+        }
+    }
+
+    fn note_given_up(&mut self, instance: &InstanceId, actions: &[Action]) {
+        let now = knit_runtime::clock::now();
+        for action in actions {
+            let Action::GiveUp { container, why, reason, .. } = action else { continue };
+            let mut containers = self.containers.iter().flatten();
+            if let Some(found) = containers.find(|one| one.id == *container) {
+                self.memory.gives_up(instance, Run::of(found), *why, reason, now);
+            }
         }
     }
 }

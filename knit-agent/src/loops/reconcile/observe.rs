@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use knit_agent_core::container::{self, LABEL_INSTANCE};
 use knit_agent_core::network::NetworkPlan;
-use knit_agent_core::observed::Listener;
+use knit_agent_core::observed::{Listener, Memory};
 use knit_agent_core::publish::{self, Target};
 use knit_agent_core::{Desired, Observed, Owner};
 use knit_rpc::id::InstanceId;
@@ -22,6 +22,8 @@ use crate::host::{self, listeners};
 /// A Docker that takes longer to list its containers does not work.
 const READ_MAX: Duration = Duration::from_secs(10);
 const INFO_EVERY: Duration = Duration::from_mins(1);
+/// An image that was found here is taken to be here for this long.
+const IMAGE_KNOWN: Duration = Duration::from_secs(5);
 
 impl Reconciler {
     /// Reads Docker in full; on failure what was known before stays known.
@@ -50,19 +52,23 @@ impl Reconciler {
             self.info = Some(within(READ_MAX, self.engine.info()).await?);
             self.asked_info_at = Some(Instant::now());
         }
-        self.containers = Some(within(READ_MAX, self.engine.list(owner)).await?);
-        self.networks = within(READ_MAX, self.engine.networks()).await?;
-        self.volumes = within(READ_MAX, self.engine.volumes(owner)).await?;
+        let (containers, networks, volumes) = tokio::join!(
+            within(READ_MAX, self.engine.list(owner)),
+            within(READ_MAX, self.engine.networks()),
+            within(READ_MAX, self.engine.volumes(owner))
+        );
+        (self.containers, self.networks, self.volumes) = (Some(containers?), networks?, volumes?);
         Ok(())
     }
 
     /// None before Docker was read for the first time.
     pub(super) async fn observe(
-        &self,
+        &mut self,
         owner: &Owner,
         desired: Option<&Desired>,
     ) -> Option<Observed> {
         let containers = self.containers.clone()?;
+        self.learn_published().await;
         let missing = missing(owner, desired, &containers);
         let images = if self.troubles.engine.is_none() {
             self.images(desired, &missing).await
@@ -78,42 +84,49 @@ impl Reconciler {
             volumes: self.volumes.clone(),
             routes: if names_networks { host::routes() } else { Vec::new() },
             files: self.files.list(),
-            published: self.published.clone(),
+            published: self.published.clone().unwrap_or_default(),
             interfaces: host::addresses(&host::interfaces()),
-            memory: self.memory.clone(),
-            unready: BTreeSet::new(),
+            memory: Memory::default(),
+            deaf: BTreeSet::new(),
         };
-        observed.unready = self.unready(owner, &observed).await;
+        let ours = super::ours(owner, &observed);
+        if let Some(desired) = desired {
+            let now = knit_runtime::clock::now();
+            self.memory.probes.follow(desired, &ours, &observed.published, now);
+        }
+        observed.deaf = self.deaf(&publish::successors(desired, &ours, &observed)).await;
+        observed.memory = self.memory.clone();
         Some(observed)
     }
 
-    /// Which of the containers that are to take a port over do not accept connections yet.
-    async fn unready(&self, owner: &Owner, observed: &Observed) -> BTreeSet<Target> {
-        let ours = super::ours(owner, observed);
-        let asking = publish::successors(&ours, observed).into_iter().map(|target| async move {
+    /// Which of those that are to take a port over do not accept connections yet.
+    async fn deaf(&self, successors: &BTreeSet<Target>) -> BTreeSet<Target> {
+        let asking = successors.iter().map(|target| async move {
             let accepts = self.engine.accepts(SocketAddrV4::new(target.address, target.port)).await;
-            (!accepts).then_some(target)
+            (!accepts).then_some(*target)
         });
         join_all(asking).await.into_iter().flatten().collect()
     }
 
     async fn images(
-        &self,
+        &mut self,
         desired: Option<&Desired>,
         missing: &BTreeSet<InstanceId>,
     ) -> BTreeSet<String> {
+        self.images.retain(|_, at| at.elapsed() < IMAGE_KNOWN);
         let wanted = desired.into_iter().flat_map(|desired| &desired.instances);
         let names: BTreeSet<String> = wanted
             .filter(|(id, _)| missing.contains(id))
             .map(|(_, wanted)| container::image(&wanted.spec))
             .collect();
-        let mut present = BTreeSet::new();
-        for name in names {
-            if within(READ_MAX, self.engine.has_image(&name)).await.unwrap_or(false) {
-                present.insert(name);
-            }
-        }
-        present
+        let unknown = names.iter().filter(|name| !self.images.contains_key(*name));
+        let asking = unknown.map(|name| async {
+            let found = within(READ_MAX, self.engine.has_image(name)).await.unwrap_or(false);
+            found.then(|| (name.clone(), Instant::now()))
+        });
+        let found = join_all(asking).await;
+        self.images.extend(found.into_iter().flatten());
+        names.into_iter().filter(|name| self.images.contains_key(name)).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Has the firewall publish what should be published.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use knit_agent_core::nft::Rules;
 use knit_agent_core::publish::PortMap;
@@ -8,22 +9,48 @@ use knit_agent_core::publish::PortMap;
 use super::Reconciler;
 use crate::executor::sentence;
 
+/// Rules that others may change are looked at this often.
+const ASSERT_EVERY: Duration = Duration::from_millis(1_500);
+
 impl Reconciler {
+    /// Learns what is published already, once: who has a port when the agent starts keeps it.
+    pub(super) async fn learn_published(&mut self) {
+        if self.published.is_none() {
+            match self.firewall.published().await {
+                Ok(found) => self.published = Some(found.unwrap_or_default()),
+                Err(error) => {
+                    self.troubles.firewall =
+                        Some(format!("published ports cannot be read: {}", sentence(&error)));
+                }
+            }
+        }
+    }
+
     /// Makes the rules so, or finds that they are; false when that failed.
     pub(super) async fn publish(&mut self, ports: PortMap) -> bool {
         let rules = self.rules(ports);
-        match self.firewall.apply(&rules).await {
+        let last = self.asserted.as_ref().filter(|(_, at)| at.elapsed() < ASSERT_EVERY);
+        let applied = match last {
+            Some((known, _)) if *known == rules => return true,
+            Some(_) => self.firewall.change(&rules).await,
+            None => self.firewall.apply(&rules).await,
+        };
+        match applied {
             Ok(()) => {
-                if self.published != rules.ports {
+                if self.published.as_ref() != Some(&rules.ports) {
                     tracing::info!(ports = rules.ports.len(), "published ports");
                 }
-                self.published = rules.ports;
+                // A change looks at nothing else: when to look next stays as it was.
+                let at = last.map_or_else(Instant::now, |(_, at)| *at);
+                self.published = Some(rules.ports.clone());
+                self.asserted = Some((rules, at));
                 self.troubles.firewall = None;
                 true
             }
             Err(error) => {
                 self.troubles.firewall =
                     Some(format!("ports cannot be published: {}", sentence(&error)));
+                self.asserted = None;
                 false
             }
         }
@@ -32,7 +59,7 @@ impl Reconciler {
     /// Before Docker was read nobody knows which ports lead where: rules that are there stay, but
     /// a host without any gets the guard of its mesh address.
     pub(super) async fn guard_at_least(&mut self) {
-        if let Ok(false) = self.firewall.stands().await {
+        if let Ok(None) = self.firewall.published().await {
             self.publish(PortMap::new()).await;
         }
     }

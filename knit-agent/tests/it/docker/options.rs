@@ -132,10 +132,10 @@ fn a_stop_sends_the_containers_own_signal_and_waits_its_own_time() {
         });
         let slow = host.start("slow", slow).await;
         let engine = host.dockerd.engine();
-        engine.stop(&slow).await.unwrap();
+        engine.stop(&slow, None).await.unwrap();
         let ended = engine.list(&host.owner).await.unwrap().remove(0);
         assert_eq!((ended.state, ended.exit_code), (ContainerState::Exited, Some(7)));
-        engine.stop("no-such-container").await.unwrap();
+        engine.stop("no-such-container", None).await.unwrap();
     });
 }
 

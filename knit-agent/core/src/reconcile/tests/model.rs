@@ -38,7 +38,7 @@ pub(super) fn carry_out(
                     container::plan(&desired.owner, &desired.instances[instance], Path::new("/f"));
                 start(container, joined.networks, observed, now);
             }
-            Action::Stop { container, .. } => {
+            Action::Stop { container, .. } | Action::GiveUp { container, .. } => {
                 let found = find(container, observed);
                 found.state = ContainerState::Exited;
                 found.finished_at = Some(now);

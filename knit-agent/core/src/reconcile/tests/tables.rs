@@ -9,7 +9,7 @@ use super::model::carry_out;
 use super::*;
 use crate::observed::Step;
 use crate::publish::{HostPort, Scope, Target};
-use crate::status;
+use crate::{status, timer};
 
 const NOTHING: [&str; 0] = [];
 
@@ -37,6 +37,7 @@ fn names(actions: &[Action]) -> Vec<&'static str> {
         Action::Stop { .. } => "stop",
         Action::Remove { .. } => "remove",
         Action::RemoveFiles { .. } => "remove-files",
+        Action::GiveUp { .. } => "give-up",
         Action::Fail { .. } => "fail",
     };
     actions.iter().map(name).collect()
@@ -93,7 +94,7 @@ fn who_lost_its_port_to_another_goes_on_with_the_connections_it_has() {
     let actions = decide(&only_new, &observed, 10);
     assert_eq!(names(&actions), ["publish"], "not stopped in the moment it loses the port");
     carry_out(&actions, &only_new, &mut observed, at(10));
-    observed.memory.superseded.insert(old.assigned.id.clone(), at(10));
+    observed.memory.superseded.insert(old.assigned.id.clone(), at(12));
     assert_eq!(names(&decide(&only_new, &observed, 11)), NOTHING);
     assert_eq!(names(&decide(&only_new, &observed, 12)), ["stop", "remove"]);
 }
@@ -107,8 +108,8 @@ fn a_newer_one_takes_the_port_over_once_it_accepts_connections() {
     observed.containers.push(container(&new, ContainerState::Running, 3));
     observed.published.insert(key(8080), target(2));
     let ours = super::ours(&both, &observed);
-    assert_eq!(publish::successors(&ours, &observed), BTreeSet::from([target(3)]));
-    observed.unready.insert(target(3));
+    assert_eq!(publish::successors(Some(&both), &ours, &observed), BTreeSet::from([target(3)]));
+    observed.deaf.insert(target(3));
     assert_eq!(names(&decide(&both, &observed, 10)), NOTHING);
     let phases = |observed: &Observed| {
         let all = status::inventory(&owner(), Some(&both), observed, at(100));
@@ -118,13 +119,13 @@ fn a_newer_one_takes_the_port_over_once_it_accepts_connections() {
     };
     assert_eq!(phases(&observed), [Some(Phase::Running), Some(Phase::Starting)]);
 
-    observed.unready.clear();
+    observed.deaf.clear();
     carry_out(&decide(&both, &observed, 10), &both, &mut observed, at(10));
     assert_eq!(observed.published[&key(8080)], target(3));
     assert_eq!(phases(&observed), [Some(Phase::Running), Some(Phase::Running)]);
 
     // With nobody to keep the port it is the newer one's, whatever it accepts.
-    observed.unready.insert(target(3));
+    observed.deaf.insert(target(3));
     observed.containers.remove(0);
     assert_eq!(names(&decide(&desired([new.clone()]), &observed, 10)), NOTHING);
 }
@@ -306,7 +307,7 @@ fn what_nobody_wants_is_stopping_and_what_nobody_knows_runs_on() {
 }
 
 #[test]
-fn an_instance_runs_only_once_it_has_been_up_for_a_while() {
+fn an_instance_runs_at_once_but_after_an_end_only_once_it_has_been_up_for_a_while() {
     let one = wanted("worker", 0, 1, spec("worker", None));
     let desired = desired([one.clone()]);
     let started = at(100);
@@ -317,9 +318,7 @@ fn an_instance_runs_only_once_it_has_been_up_for_a_while() {
     let why = "up for less than 5 s after it ended with code 3";
     // What it is, milliseconds since its start, what is left.
     let cases = [
-        (&found, 0, Some(1_000), None),
-        (&found, 999, Some(1), None),
-        (&found, 1_000, None, None),
+        (&found, 0, None, None),
         (&again, 1_000, Some(4_000), Some(why)),
         (&again, 4_999, Some(1), Some(why)),
         (&again, 5_000, None, None),
@@ -329,15 +328,16 @@ fn an_instance_runs_only_once_it_has_been_up_for_a_while() {
         let mut observed = Observed { containers: vec![container.clone()], ..Observed::default() };
         observed.memory.exits.insert(one.assigned.id.clone(), 3);
         let now = started.plus(Duration::from_millis(up));
-        let left = left.map(Duration::from_millis);
-        assert_eq!(status::settles_in(&owner(), &observed, now), left, "{up}");
+        let left = left.map(|left| now.plus(Duration::from_millis(left)));
+        let ours = super::ours(&desired, &observed);
+        assert_eq!(timer::next(&desired, &ours, &observed, now), left, "{up}");
         let phase = if left.is_some() { Phase::Starting } else { Phase::Running };
         let all = status::inventory(&owner(), Some(&desired), &observed, now);
         assert_eq!((all[0].phase, all[0].message.as_deref()), (phase, message), "{up}");
         let leftover = status::inventory(&owner(), None, &observed, now);
         assert_eq!(leftover[0].phase, phase, "{up}");
     }
-    assert_eq!(found.settles_in(at(40)), None, "the clock was set back");
+    assert_eq!(again.settles_in(at(40)), None, "the clock was set back");
     again.state = ContainerState::Exited;
     assert_eq!(again.settles_in(started), None);
 }
