@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,16 +18,18 @@ pub struct IdError {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $check:path) => {
         $(#[$doc])*
+        ///
+        /// Copying it is cheap.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Reads the id, or says what is wrong with the text.
             pub fn parse(text: impl Into<String>) -> Result<Self, IdError> {
                 let text = text.into();
                 match $check(&text) {
-                    Ok(()) => Ok(Self(text)),
+                    Ok(()) => Ok(Self(text.into())),
                     Err(problem) => Err(IdError { kind: $kind, text: shortened(&text), problem }),
                 }
             }
@@ -58,7 +61,7 @@ macro_rules! id {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0
+                id.0.as_ref().to_owned()
             }
         }
 
@@ -103,7 +106,7 @@ id! {
 impl ProjectName {
     /// The project that always exists.
     pub fn default_project() -> Self {
-        Self("default".to_owned())
+        Self("default".into())
     }
 }
 
@@ -116,27 +119,27 @@ impl Default for ProjectName {
 impl NodeId {
     /// Writes 16 random bytes as an id.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(hex::encode(bytes))
+        Self(hex::encode(bytes).into())
     }
 }
 
 impl ClusterId {
     /// Writes 16 random bytes as an id.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(hex::encode(bytes))
+        Self(hex::encode(bytes).into())
     }
 }
 
 impl DeploymentId {
     /// Writes 16 random bytes as an id.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(hex::encode(bytes))
+        Self(hex::encode(bytes).into())
     }
 }
 
 impl SpecHash {
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self(sha256_hex(bytes, 16))
+        Self(sha256_hex(bytes, 16).into())
     }
 }
 
@@ -144,7 +147,7 @@ impl InstanceId {
     /// The id of the `attempt`-th instance of a slot at a revision: the same arguments give the
     /// same id, so that planning twice makes one instance.
     pub fn derive(deployment: &DeploymentId, slot: u32, revision: u64, attempt: u32) -> Self {
-        Self(sha256_hex(format!("{deployment}/{slot}/{revision}/{attempt}").as_bytes(), 8))
+        Self(sha256_hex(format!("{deployment}/{slot}/{revision}/{attempt}").as_bytes(), 8).into())
     }
 }
 

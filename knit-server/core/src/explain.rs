@@ -202,10 +202,10 @@ fn compared(
             return format!("{fits}; it would be better now, and nothing that is well is moved");
         }
         Ordering::Greater if score.spread != than.spread => "spreads better",
-        Ordering::Greater if score.siblings != than.siblings => "has fewer of it",
-        Ordering::Greater if score.without_image != than.without_image => "has the image",
-        Ordering::Greater if score.reserved != than.reserved => "has less reserved",
-        Ordering::Greater if score.instances != than.instances => "runs fewer instances",
+        Ordering::Greater if score.own.siblings != than.own.siblings => "has fewer of it",
+        Ordering::Greater if score.own.without_image != than.own.without_image => "has the image",
+        Ordering::Greater if score.own.reserved != than.own.reserved => "has less reserved",
+        Ordering::Greater if score.own.instances != than.own.instances => "runs fewer instances",
         Ordering::Greater => "comes first among equals",
     };
     format!("{fits}; {better_name} {why}")

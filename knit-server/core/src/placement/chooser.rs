@@ -1,9 +1,12 @@
 //! Chooses nodes for the slots of one deployment.
 //!
 //! ```text
-//! Chooser::new ── looks at every node once ──> heap of those that fit, by score
-//! choose ── nodes that changed since are looked at again ──> the best, or why there is none
+//! Chooser::new ── looks at every node once ──> a heap of those that fit for each area
+//! choose ── nodes that changed since are looked at again ──> the best of the areas' best
 //! ```
+//!
+//! An area is the nodes with one value of each label that the deployment is spread over: within
+//! it nodes compare by themselves, and what is placed elsewhere changes nothing there.
 //!
 //! Invariant: what is chosen depends on the placements as they are and on nothing before: a new
 //! chooser would choose the same.
@@ -16,7 +19,7 @@ use knit_rpc::api::{NodeState, Reserved};
 use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
 use knit_rpc::spec::{DeploymentSpec, SpreadKey, VolumeName};
 
-use super::score::{Score, because, reserved_permille};
+use super::score::{OwnScore, Score, because, reserved_permille};
 use super::{Change, Placements};
 use crate::eligibility::{self, Context, Host, Needs, Obstacle, Refusal, node_name};
 use crate::ledger;
@@ -68,19 +71,27 @@ pub struct Chooser<'a> {
     bytes: usize,
     spec_hash: SpecHash,
     nodes: Vec<Seen<'a>>,
-    /// How many slots each group of each spread key has on nodes that are not gone.
+    areas: Vec<Area>,
+    /// Slots that each value of each spread label has on nodes that are not gone.
     groups: Vec<Vec<u32>>,
     /// How many instances each slot has on each node, by (slot, node).
     rows: BTreeMap<(u32, usize), u32>,
-    /// Nodes that fit a slot that has nothing yet, the best first. An entry counts while its stamp
-    /// is the node's newest; its score may have become worse since.
-    heap: BinaryHeap<Reverse<(Score, usize, u32)>>,
     /// Nodes that fit a slot that has nothing yet.
     fitting: usize,
     /// How much of the placements' log has been read.
     read: usize,
     /// The last refusal of a slot that has nothing yet, and how much had been read then.
     refused: Option<(usize, Refused)>,
+}
+
+/// Nodes that spreading does not tell apart.
+#[derive(Debug)]
+struct Area {
+    /// Its value of each spread key, by number; none of the key `node`.
+    groups: Vec<Option<usize>>,
+    /// Nodes that fit a slot that has nothing yet, the best first. An entry counts while its stamp
+    /// is the node's.
+    heap: BinaryHeap<Reverse<(OwnScore, usize, u32)>>,
 }
 
 /// What was seen of one node.
@@ -95,8 +106,7 @@ struct Seen<'a> {
     has_image: bool,
     /// Slots of the deployment on it.
     slots: u32,
-    /// Its group of each spread key.
-    groups: Vec<usize>,
+    area: usize,
     stamp: u32,
 }
 
@@ -117,7 +127,7 @@ impl<'a> Chooser<'a> {
         spec: &DeploymentSpec,
     ) -> Self {
         let image = spec.instance.image_reference();
-        let (nodes, groups) = see(verdicts, placements, spec, &image);
+        let (nodes, areas, groups) = see(verdicts, placements, spec, &image);
         let mut chooser = Self {
             snapshot,
             deployment: deployment.clone(),
@@ -125,9 +135,9 @@ impl<'a> Chooser<'a> {
             bytes: ledger::spec_bytes(&spec.instance),
             spec_hash: spec.instance.hash(),
             nodes,
+            areas,
             groups,
             rows: BTreeMap::new(),
-            heap: BinaryHeap::new(),
             fitting: 0,
             read: placements.log.len(),
             refused: None,
@@ -137,8 +147,14 @@ impl<'a> Chooser<'a> {
                 chooser.count(at, instance.slot, true);
             }
         }
+        let mut heaps: Vec<Vec<_>> = chooser.areas.iter().map(|_| Vec::new()).collect();
         for at in 0..chooser.nodes.len() {
-            chooser.look_again(at, spec, placements);
+            if let Some(entry) = chooser.look_again(at, spec, placements) {
+                heaps[chooser.nodes[at].area].push(entry);
+            }
+        }
+        for (area, heap) in chooser.areas.iter_mut().zip(heaps) {
+            area.heap = heap.into();
         }
         chooser
     }
@@ -170,7 +186,7 @@ impl<'a> Chooser<'a> {
         {
             Some((at, "its slot runs there already".to_owned()))
         } else if is_new {
-            self.best_in_heap(placements, wanted.spec)
+            self.best_of_areas(wanted.spec)
         } else {
             self.best_of_all(placements, wanted)
         };
@@ -182,27 +198,21 @@ impl<'a> Chooser<'a> {
     }
 
     /// The best for a slot that has nothing yet.
-    fn best_in_heap(
-        &mut self,
-        placements: &Placements<'a>,
-        spec: &DeploymentSpec,
-    ) -> Option<(usize, String)> {
-        loop {
-            let Reverse((score, at, stamp)) = self.heap.peek()?;
-            let (at, stamp) = (*at, *stamp);
-            if stamp != self.nodes[at].stamp {
-                self.heap.pop();
-                continue;
+    fn best_of_areas(&mut self, spec: &DeploymentSpec) -> Option<(usize, String)> {
+        for area in &mut self.areas {
+            while let Some(Reverse((_, at, stamp))) = area.heap.peek()
+                && *stamp != self.nodes[*at].stamp
+            {
+                area.heap.pop();
             }
-            let now = self.score(placements, at, None);
-            if *score == now {
-                let counts = (self.fitting, self.nodes.len());
-                return Some((at, because(spec, self.nodes[at].node, &now, counts)));
-            }
-            // Its group has got another instance.
-            self.heap.pop();
-            self.push(at, now);
         }
+        let best = self.areas.iter().filter_map(|area| {
+            let Reverse((own, at, _)) = area.heap.peek()?;
+            Some((Score { spread: self.spread(area, own.siblings, &[]), own: *own }, *at))
+        });
+        let (score, at) = best.min()?;
+        let counts = (self.fitting, self.nodes.len());
+        Some((at, because(spec, self.nodes[at].node, &score, counts)))
     }
 
     /// The best for a slot that has instances, which do not count against itself.
@@ -213,7 +223,7 @@ impl<'a> Chooser<'a> {
     ) -> Option<(usize, String)> {
         let fits = (0..self.nodes.len()).filter(|at| self.takes(placements, wanted, *at));
         let scored: Vec<(Score, usize)> =
-            fits.map(|at| (self.score(placements, at, Some(wanted.slot)), at)).collect();
+            fits.map(|at| (self.score(placements, at, wanted.slot), at)).collect();
         let counts = (scored.len(), self.nodes.len());
         let (score, at) = scored.into_iter().min()?;
         Some((at, because(wanted.spec, self.nodes[at].node, &score, counts)))
@@ -221,49 +231,47 @@ impl<'a> Chooser<'a> {
 
     /// Reads what the placements were changed by.
     fn catch_up(&mut self, placements: &Placements<'a>, spec: &DeploymentSpec) {
-        let mut freed = false;
         for change in &placements.log[self.read..] {
             let Change { at, slot, came, .. } = *change;
             if change.deployment == self.deployment {
-                freed |= self.count(at, slot, came) && !came;
+                self.count(at, slot, came);
             }
-        }
-        if freed && !spec.spread.is_empty() {
-            for at in 0..self.nodes.len() {
-                self.look_again(at, spec, placements);
-            }
-        } else {
-            for change in &placements.log[self.read..] {
-                self.look_again(change.at, spec, placements);
+            if let Some(entry) = self.look_again(at, spec, placements) {
+                self.areas[self.nodes[at].area].heap.push(entry);
             }
         }
         self.read = placements.log.len();
     }
 
-    /// Takes note of an instance that came or went; returns whether its slot did.
-    fn count(&mut self, at: usize, slot: u32, came: bool) -> bool {
+    /// Takes note of an instance that came or went.
+    fn count(&mut self, at: usize, slot: u32, came: bool) {
         let rows = self.rows.entry((slot, at)).or_default();
         let before = *rows;
         *rows = if came { before + 1 } else { before.saturating_sub(1) };
         if *rows == 0 {
             self.rows.remove(&(slot, at));
         }
-        let changed = if came { before == 0 } else { before == 1 };
-        if changed {
+        if before == u32::from(!came) {
             let seen = &mut self.nodes[at];
             let step = |count: &mut u32| *count = if came { *count + 1 } else { *count - 1 };
             step(&mut seen.slots);
             if !seen.is_gone() {
-                for (counts, group) in self.groups.iter_mut().zip(&seen.groups) {
-                    step(&mut counts[*group]);
+                for (counts, group) in self.groups.iter_mut().zip(&self.areas[seen.area].groups) {
+                    if let Some(group) = group {
+                        step(&mut counts[*group]);
+                    }
                 }
             }
         }
-        changed
     }
 
-    /// Finds out again whether a node fits, and how well.
-    fn look_again(&mut self, at: usize, spec: &DeploymentSpec, placements: &Placements<'a>) {
+    /// Finds out again whether a node fits a slot that has nothing yet, and how well.
+    fn look_again(
+        &mut self,
+        at: usize,
+        spec: &DeploymentSpec,
+        placements: &Placements<'a>,
+    ) -> Option<Reverse<(OwnScore, usize, u32)>> {
         let fits = self.nodes[at].allowed && {
             let (deployment, spec_hash) = (&self.deployment, &self.spec_hash);
             let (asked, bytes) = (self.asked, self.bytes);
@@ -272,21 +280,13 @@ impl<'a> Chooser<'a> {
             eligibility::changing(&needs, &host, &mut |_| ControlFlow::Break(())).is_continue()
         };
         let seen = &mut self.nodes[at];
+        seen.stamp += 1;
         if seen.fits != fits {
             seen.fits = fits;
             self.fitting = if fits { self.fitting + 1 } else { self.fitting - 1 };
         }
-        if fits {
-            let score = self.score(placements, at, None);
-            self.push(at, score);
-        } else {
-            self.nodes[at].stamp += 1;
-        }
-    }
-
-    fn push(&mut self, at: usize, score: Score) {
-        self.nodes[at].stamp += 1;
-        self.heap.push(Reverse((score, at, self.nodes[at].stamp)));
+        let seen = &self.nodes[at];
+        fits.then(|| Reverse((self.own_score(placements, at, seen.slots), at, seen.stamp)))
     }
 
     fn host<'s>(&'s self, placements: &'s Placements<'a>, at: usize, siblings: u32) -> Host<'s> {
@@ -314,23 +314,36 @@ impl<'a> Chooser<'a> {
             && eligibility::of_data(&needs, &host.node.id, placements, stop).is_continue()
     }
 
-    /// How good the node is, for a slot that has nothing yet or for one that has.
-    fn score(&self, placements: &Placements<'a>, at: usize, slot: Option<u32>) -> Score {
-        let seen = &self.nodes[at];
-        let own = slot.map(|slot| (slot, 0)..=(slot, usize::MAX));
-        let own: Vec<usize> =
-            own.into_iter().flat_map(|own| self.rows.range(own)).map(|((_, at), _)| *at).collect();
-        let of_group = |(key, group): (usize, &usize)| {
+    /// How good the node is for a slot, whose own instances do not count.
+    fn score(&self, placements: &Placements<'a>, at: usize, slot: u32) -> Score {
+        let own = self.rows.range((slot, 0)..=(slot, usize::MAX));
+        let own: Vec<usize> = own.map(|((_, at), _)| *at).collect();
+        let siblings = self.siblings(at, slot);
+        Score {
+            spread: self.spread(&self.areas[self.nodes[at].area], siblings, &own),
+            own: self.own_score(placements, at, siblings),
+        }
+    }
+
+    /// Slots of the deployment where each spread key has the area's value, without one slot that
+    /// is on the nodes `own`.
+    fn spread(&self, area: &Area, siblings: u32, own: &[usize]) -> Vec<u32> {
+        let count = |(key, group): (usize, &Option<usize>)| {
+            let Some(group) = group else { return siblings };
             let mine = own.iter().filter(|at| {
                 let seen = &self.nodes[**at];
-                !seen.is_gone() && seen.groups[key] == *group
+                !seen.is_gone() && self.areas[seen.area].groups[key] == Some(*group)
             });
             self.groups[key][*group] - u32::try_from(mine.count()).unwrap_or(u32::MAX)
         };
+        area.groups.iter().enumerate().map(count).collect()
+    }
+
+    fn own_score(&self, placements: &Placements<'a>, at: usize, siblings: u32) -> OwnScore {
+        let seen = &self.nodes[at];
         let ledger = &placements.fleet()[at].1;
-        Score {
-            spread: seen.groups.iter().enumerate().map(of_group).collect(),
-            siblings: seen.slots - u32::from(own.contains(&at)),
+        OwnScore {
+            siblings,
             without_image: !seen.has_image,
             reserved: reserved_permille(seen.node, ledger, &self.asked),
             instances: ledger.instances(),
@@ -349,7 +362,7 @@ impl<'a> Chooser<'a> {
             let host = self.host(placements, at, self.siblings(at, wanted.slot));
             let obstacles = eligibility::obstacles(&needs, &host, placements);
             let judged = if obstacles.is_empty() {
-                Ok(self.score(placements, at, Some(wanted.slot)))
+                Ok(self.score(placements, at, wanted.slot))
             } else {
                 Err(obstacles)
             };
@@ -411,14 +424,15 @@ impl<'a> Chooser<'a> {
     }
 }
 
-/// Looks at every node, and numbers the groups of each spread key.
+/// Looks at every node, and divides the fleet into areas.
 fn see<'a>(
     verdicts: &'a Verdicts,
     placements: &Placements<'a>,
     spec: &DeploymentSpec,
     image: &str,
-) -> (Vec<Seen<'a>>, Vec<Vec<u32>>) {
+) -> (Vec<Seen<'a>>, Vec<Area>, Vec<Vec<u32>>) {
     let mut values: Vec<BTreeMap<Option<&str>, usize>> = vec![BTreeMap::new(); spec.spread.len()];
+    let mut areas: BTreeMap<Vec<Option<usize>>, usize> = BTreeMap::new();
     let mut judged = verdicts.nodes.iter().peekable();
     let mut nodes = Vec::with_capacity(placements.fleet().len());
     for (node, _) in placements.fleet() {
@@ -426,14 +440,13 @@ fn see<'a>(
         // Both are in the order of ids.
         while judged.next_if(|(id, _)| **id < node.id).is_some() {}
         let verdict = judged.next_if(|(id, _)| **id == node.id).map(|(_, verdict)| verdict);
-        let mut group = |(key, values): (&SpreadKey, &mut BTreeMap<Option<&'a str>, usize>)| {
-            let value = match key {
-                SpreadKey::Node => Some(node.id.as_str()),
-                SpreadKey::Label(name) => node.label(name),
-            };
+        let group = |(key, values): (&SpreadKey, &mut BTreeMap<Option<&'a str>, usize>)| {
+            let SpreadKey::Label(name) = key else { return None };
             let next = values.len();
-            *values.entry(value).or_insert(next)
+            Some(*values.entry(node.label(name)).or_insert(next))
         };
+        let groups = spec.spread.iter().zip(&mut values).map(group).collect();
+        let next = areas.len();
         nodes.push(Seen {
             node,
             verdict,
@@ -442,9 +455,14 @@ fn see<'a>(
             fits: false,
             has_image: node.facts.images.contains(image),
             slots: 0,
-            groups: spec.spread.iter().zip(&mut values).map(&mut group).collect(),
+            area: *areas.entry(groups).or_insert(next),
             stamp: 0,
         });
     }
-    (nodes, values.into_iter().map(|values| vec![0; values.len()]).collect())
+    let mut numbered: Vec<(usize, Vec<Option<usize>>)> =
+        areas.into_iter().map(|(groups, number)| (number, groups)).collect();
+    numbered.sort_unstable();
+    let area = |(_, groups)| Area { groups, heap: BinaryHeap::new() };
+    let areas = numbered.into_iter().map(area).collect();
+    (nodes, areas, values.into_iter().map(|values| vec![0; values.len()]).collect())
 }

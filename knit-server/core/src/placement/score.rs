@@ -15,6 +15,12 @@ pub(crate) struct Score {
     /// Slots of the deployment where each spread key has the node's value; empty when the manifest
     /// names no key, since siblings say the same then.
     pub(crate) spread: Vec<u32>,
+    pub(crate) own: OwnScore,
+}
+
+/// What a node is judged by apart from all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OwnScore {
     /// Other slots of the deployment on the node.
     pub(crate) siblings: u32,
     pub(crate) without_image: bool,
@@ -61,8 +67,8 @@ pub(crate) fn merits(spec: &DeploymentSpec, node: &Node, score: &Score, count: &
             let _ = write!(text, "{count} {} in {name}={value} ({slots}), ", spec.name);
         }
     }
-    let image = if score.without_image { "" } else { ", has the image" };
-    let Score { siblings, reserved, .. } = score;
+    let image = if score.own.without_image { "" } else { ", has the image" };
+    let OwnScore { siblings, reserved, .. } = score.own;
     let _ = write!(text, "{count} {} here ({siblings}){image}", spec.name);
     let _ = write!(text, ", {} % reserved", reserved / 10);
     text
