@@ -42,6 +42,27 @@ async fn sockets_live_through_kill_9_and_the_tunnel_is_back_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lost_handshakes_are_repeated_soon_after_a_restart() {
+    let _core = CORE.lock().await;
+    let lan = Lan::new(2);
+    let (one, two) = (lan.join(1, &["--engine", "userspace"]), lan.join(2, &[]));
+    let (ip, other) = (one.mesh_ip().await, two.mesh_ip().await);
+    eventually("the mesh stands", || lan.pings(1, &other).then_some(()));
+    // Three of four datagrams of the length of a handshake's first message are lost.
+    let rules = "table inet lossy { chain in { type filter hook input priority 0; \
+                 udp length 156 numgen inc mod 4 < 3 drop; } ; }";
+    let loading = lan.command(2, "nft").arg(rules).status();
+    assert!(loading.unwrap().success());
+
+    one.kill();
+    let start = Instant::now();
+    let _one = lan.join(1, &["--engine", "userspace"]);
+    eventually("a ping after the restart", || lan.pings(2, &ip).then_some(()));
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(4), "three losses took {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_leaves_the_interface_and_leave_removes_it() {
     let lan = Lan::new(2);
     let (mut one, two) = (lan.join(1, &[]), lan.join(2, &[]));

@@ -2,9 +2,16 @@
 //!
 //! The TUN device and its address stay when the process ends, so sockets bound to the mesh
 //! address live through a restart; only packets of the gap are lost.
+//!
+//! WireGuard repeats an unanswered handshake after 5 s. A peer that has just been configured is
+//! shaken hands with more eagerly, or one lost packet would cost a restarted node those 5 s.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use gotatun::device::{DefaultDeviceTransports, Device, DeviceBuilder, Peer};
+use gotatun::noise::TimerParams;
 use gotatun::tun::tun;
 use gotatun::tun::tun_async_device::TunDevice;
 use gotatun::x25519;
@@ -17,10 +24,16 @@ use zeroize::Zeroizing;
 
 use super::{KEEPALIVE_SECS, Setup, WgError, WireGuard, canonical};
 
+/// How soon an eager handshake is repeated; two such spans bound the round trip it may take.
+const EAGER_RETRY: Duration = Duration::from_millis(500);
+const EAGER_MAX: Duration = Duration::from_secs(4);
+
 pub(super) struct Userspace {
     device: Device<DefaultDeviceTransports>,
     interface: String,
     psk: Zeroizing<[u8; 32]>,
+    /// Who is shaken hands with eagerly, since when.
+    eager: BTreeMap<PublicKey, Instant>,
 }
 
 impl Userspace {
@@ -37,8 +50,45 @@ impl Userspace {
         // After `build`: a builder with a key and no peers never opens its socket.
         let key = x25519::StaticSecret::from(*setup.private_key.expose());
         device.set_private_key(key).await.map_err(failed)?;
-        Ok(Self { device, interface: setup.interface.clone(), psk: setup.psk.clone() })
+        Ok(Self {
+            device,
+            interface: setup.interface.clone(),
+            psk: setup.psk.clone(),
+            eager: BTreeMap::new(),
+        })
     }
+
+    fn failed(&self, error: gotatun::device::Error) -> WgError {
+        WgError::Peers { name: self.interface.clone(), source: error.into() }
+    }
+
+    /// Sets how soon an unanswered handshake with a peer is repeated.
+    async fn retry_after(&mut self, key: &PublicKey, timers: TimerParams) -> Result<(), WgError> {
+        let key = x25519::PublicKey::from(key.to_bytes());
+        let changing =
+            self.device.modify_peer(&key, |peer| peer.dangerously_set_timer_params(Some(timers)));
+        changing.await.map(|_| ()).map_err(|error| self.failed(error))
+    }
+
+    /// Gives WireGuard's own pace back to who answered, and to who does not.
+    async fn calm(&mut self, found: &[DevicePeer]) -> Result<(), WgError> {
+        let answered = |key| found.iter().any(|peer| peer.key == key && peer.is_live());
+        let calmed: Vec<PublicKey> = self
+            .eager
+            .iter()
+            .filter(|(key, since)| since.elapsed() > EAGER_MAX || answered(**key))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in calmed {
+            self.retry_after(&key, TimerParams::default()).await?;
+            self.eager.remove(&key);
+        }
+        Ok(())
+    }
+}
+
+fn eager_timers() -> TimerParams {
+    TimerParams { rekey_timeout: EAGER_RETRY..=EAGER_RETRY, ..TimerParams::default() }
 }
 
 #[async_trait]
@@ -58,21 +108,21 @@ impl WireGuard for Userspace {
             .add_or_update_peer(peer)
             .with_subscriber(NoSubscriber::new())
             .await
-            .map_err(|error| WgError::Peers { name: self.interface.clone(), source: error.into() })
+            .map_err(|error| self.failed(error))?;
+        self.eager.insert(config.key, Instant::now());
+        self.retry_after(&config.key, eager_timers()).await
     }
 
     async fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WgError> {
+        self.eager.remove(key);
         let key = x25519::PublicKey::from(key.to_bytes());
         let removing = self.device.remove_peer(&key).with_subscriber(NoSubscriber::new());
-        removing
-            .await
-            .map(|_| ())
-            .map_err(|error| WgError::Peers { name: self.interface.clone(), source: error.into() })
+        removing.await.map(|_| ()).map_err(|error| self.failed(error))
     }
 
     async fn peers(&mut self) -> Result<Vec<DevicePeer>, WgError> {
         let peers = self.device.peers().await;
-        Ok(peers
+        let peers: Vec<DevicePeer> = peers
             .into_iter()
             .map(|found| DevicePeer {
                 key: PublicKey::from_bytes(found.peer.public_key.to_bytes()),
@@ -88,7 +138,9 @@ impl WireGuard for Userspace {
                     .last_handshake
                     .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             })
-            .collect())
+            .collect();
+        self.calm(&peers).await?;
+        Ok(peers)
     }
 
     async fn stop(self: Box<Self>) {
