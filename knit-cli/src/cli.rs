@@ -1,11 +1,23 @@
 //! The command line as it is typed.
 
+mod cluster;
+mod deployments;
+
 use std::path::PathBuf;
 
 use knit_runtime::log::LogArgs;
 use knit_runtime::terminal::Output;
 
 use crate::dev::DevArgs;
+
+pub(crate) use cluster::{
+    CreateNetworkArgs, DrainArgs, LabelArgs, ListArgs, NetworkCommand, NodeArgs, NodeCommand,
+    RemoveNodeArgs, ShowNodeArgs, VolumeCommand, What,
+};
+pub(crate) use deployments::{
+    DeployArgs, FollowArgs, HistoryArgs, LifecycleArgs, RollbackArgs, RolloutCommand, ScaleArgs,
+    StatusArgs, StopArgs, UndeployArgs, WhyArgs, WhyNotArgs,
+};
 
 /// Run containers on a fleet of Docker hosts in one WireGuard mesh
 #[derive(Debug, clap::Parser)]
@@ -20,15 +32,47 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Deploy a manifest and wait until it runs
+    /// Deploy a manifest and follow it until it runs or has failed
     #[command(after_help = EXIT_CODES)]
     Deploy(DeployArgs),
-    /// Remove a deployment and its containers
+    /// Remove a deployment and its containers; its volumes stay
     Undeploy(UndeployArgs),
+    /// Change the number of replicas
+    #[command(after_help = EXIT_CODES)]
+    Scale(ScaleArgs),
+    /// Replace every container by a new one, in a rollout
+    #[command(after_help = EXIT_CODES)]
+    Restart(LifecycleArgs),
+    /// Stop every container; volumes and places are kept
+    Stop(StopArgs),
+    /// Start again what was stopped
+    #[command(after_help = EXIT_CODES)]
+    Start(LifecycleArgs),
+    /// Go back to an earlier revision
+    #[command(after_help = EXIT_CODES)]
+    Rollback(RollbackArgs),
+    /// List a deployment's revisions, and what became of each
+    History(HistoryArgs),
+    /// Look at a rollout, or steer it
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Show deployments and their instances
     Status(StatusArgs),
+    /// Say why instances run where they do, or what they wait for
+    Why(WhyArgs),
+    /// Say all that keeps a node from running a deployment
+    WhyNot(WhyNotArgs),
     /// List nodes, deployments or instances
     List(ListArgs),
+    /// Show nodes, label them, take them out of use
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Show volumes, or remove them with their data
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+    /// Make and show networks that deployments join by name
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Run a whole cluster on this machine
     Dev(Box<DevArgs>),
 }
@@ -37,9 +81,11 @@ const EXIT_CODES: &str = "Exit codes:
   0  every replica of the new revision runs (with --detach: the server has accepted it)
   1  refused: the manifest is wrong (nothing was sent or stored), or no server was found
   2  the command line is wrong
-  3  it cannot run: an instance failed for good, or has no node to run on
-  4  it did not run within --timeout; the server goes on
+  3  it cannot run: an instance failed and there is nothing to go back to, or it has no node
+  4  it did not get there within --timeout; the server goes on
   5  another revision took its place, or it was removed, while we waited
+  6  it failed, and was rolled back to the revision before
+  7  the rollout waits for you: a canary to be promoted, or a failure with `on_failure: pause`
 130  interrupted: the server goes on";
 
 /// Which server is asked.
@@ -55,76 +101,6 @@ pub(crate) struct ServerArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct DeployArgs {
-    /// Manifest in YAML, JSON or TOML; `-` reads standard input
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: PathBuf,
-
-    /// Return as soon as the server has accepted it
-    #[arg(short, long)]
-    pub(crate) detach: bool,
-
-    /// Wait at most SECONDS
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub(crate) timeout: u64,
-
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct UndeployArgs {
-    /// Name of the deployment
-    pub(crate) name: String,
-
-    /// Its project
-    #[arg(short, long, default_value = "default")]
-    pub(crate) project: String,
-
-    /// Return as soon as the server has accepted it
-    #[arg(short, long)]
-    pub(crate) detach: bool,
-
-    /// Wait at most SECONDS until its containers are gone
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub(crate) timeout: u64,
-
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct StatusArgs {
-    /// Only this deployment
-    pub(crate) name: Option<String>,
-
-    /// Its project
-    #[arg(short, long, default_value = "default")]
-    pub(crate) project: String,
-
-    #[command(flatten)]
-    pub(crate) show: ShowArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct ListArgs {
-    /// What to list
-    #[arg(value_enum)]
-    pub(crate) what: What,
-
-    #[command(flatten)]
-    pub(crate) show: ShowArgs,
-}
-
-/// What can be listed.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(crate) enum What {
-    Nodes,
-    Deployments,
-    Instances,
-}
-
-#[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
     /// How it is printed
     #[arg(short, long, value_enum, default_value_t)]
@@ -136,10 +112,41 @@ pub(crate) struct ShowArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_typed_wrong_is_refused_before_anything_is_asked() {
+        for line in [
+            "knit scale web",
+            "knit scale web=-1",
+            "knit scale =3",
+            "knit scale web=1000000",
+            "knit why web.x",
+            "knit why Web",
+            "knit node label n",
+            "knit node label n =x",
+            "knit network create a --subnet 10.0.0.1/8",
+            "knit rollback web --to x",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+        for line in [
+            "knit scale web=3 api=0",
+            "knit why web.12",
+            "knit node label n zone=a gpu- empty=",
+            "knit network create a --subnet 10.0.0.0/8 --internal",
+            "knit rollout promote web --detach",
+            "knit volume rm data.0",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
     }
 }

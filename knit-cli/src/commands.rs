@@ -1,10 +1,20 @@
 //! One module per command.
 
 mod deploy;
+mod follow;
+mod history;
+mod lifecycle;
 mod list;
+mod network;
+mod node;
+mod rollout;
 mod show;
 mod status;
+#[cfg(test)]
+mod testing;
 mod undeploy;
+mod volume;
+mod why;
 
 use std::process::ExitCode;
 
@@ -16,8 +26,20 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Deploy(args) => deploy::run(args).await,
         Command::Undeploy(args) => undeploy::run(args).await,
+        Command::Scale(args) => lifecycle::scale(args).await,
+        Command::Restart(args) => lifecycle::restart(args).await,
+        Command::Stop(args) => lifecycle::stop(args).await,
+        Command::Start(args) => lifecycle::start(args).await,
+        Command::Rollback(args) => lifecycle::rollback(args).await,
+        Command::History(args) => history::run(args).await,
+        Command::Rollout(command) => rollout::run(command).await,
         Command::Status(args) => status::run(args).await,
+        Command::Why(args) => why::why(args).await,
+        Command::WhyNot(args) => why::why_not(args).await,
         Command::List(args) => list::run(args).await,
+        Command::Node(command) => node::run(command).await,
+        Command::Volume(command) => volume::run(command).await,
+        Command::Network(command) => network::run(command).await,
         Command::Dev(args) => dev::run(*args, cli.log.log_level).await,
     }
 }

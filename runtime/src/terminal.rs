@@ -98,6 +98,22 @@ pub fn print_rows<T: Serialize>(
     }
 }
 
+/// Prints one value in the notation that was asked for: the whole as JSON or YAML, its name, or
+/// the text that `text` makes of it (`true`: the wide one).
+pub fn print_value<T: Serialize>(
+    output: Output,
+    value: &T,
+    name: impl Fn(&T) -> String,
+    text: impl Fn(&T, bool) -> String,
+) -> io::Result<()> {
+    match output {
+        Output::Json => print_json(value),
+        Output::Yaml => print_yaml(value),
+        Output::Name => print_names([name(value)]),
+        Output::Table | Output::Wide => print(&text(value, output == Output::Wide)),
+    }
+}
+
 /// `text` with control characters made visible, so that a stranger's string cannot move the cursor.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

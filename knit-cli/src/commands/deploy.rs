@@ -1,6 +1,6 @@
-//! `knit deploy`: checks the manifest here, sends it, and follows it until it runs or cannot.
+//! `knit deploy`: checks the manifest here, sends it, and follows it until its rollout has ended.
 
-mod follow;
+mod plan;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,56 +8,78 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use knit_link::http::HttpError;
+use knit_link::http::{ApiClient, HttpError};
 use knit_rpc::api::ErrorBody;
-use knit_rpc::spec::{self, Format, MANIFEST_BYTES_MAX};
-use knit_runtime::terminal::{eprintln, printable};
+use knit_rpc::spec::{self, DeploymentSpec, Format, MANIFEST_BYTES_MAX};
+use knit_runtime::terminal::{self, eprintln, printable};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::follow::{Followed, Outcome};
 use crate::cli::DeployArgs;
 use crate::server;
-use follow::{Followed, Outcome};
 
 pub(super) async fn run(args: DeployArgs) -> anyhow::Result<ExitCode> {
     let text = read(&args.file)?;
     let format = format_of(&args.file, &text);
-    if let Err(problems) = spec::parse(&text, format) {
-        let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        report(&args.file, &found);
-        return Ok(ExitCode::FAILURE);
+    let spec = match spec::parse(&text, format) {
+        Ok(spec) => spec,
+        Err(problems) => {
+            let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            report(&args.file, &found);
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let client = server::find(&args.follow.server).await?;
+    let done = if args.plan_only {
+        plan_only(&client, &args, &spec, text, format).await
+    } else {
+        deploy(client, &args, text, format).await
+    };
+    match done.as_ref().err().and_then(|error| error.downcast_ref()) {
+        Some(HttpError::Refused { body, .. }) if !body.fields.is_empty() => {
+            report(&args.file, &fields(body));
+            Ok(ExitCode::FAILURE)
+        }
+        _ => done,
     }
-    let client = server::find(&args.server).await?;
+}
+
+async fn plan_only(
+    client: &ApiClient,
+    args: &DeployArgs,
+    spec: &DeploymentSpec,
+    text: String,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let plan = client.plan(text, format).await?;
+    let render = |plan: &_, wide| plan::render(plan, spec, wide);
+    terminal::print_value(args.output, &plan, |plan| plan.name.to_string(), render)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn deploy(
+    client: ApiClient,
+    args: &DeployArgs,
+    text: String,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
     // From here on Ctrl-C is ours: nobody is to be left in doubt about what the server does.
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let sent = tokio::select! {
-        sent = client.deploy(text, format) => sent,
+    let accepted = tokio::select! {
+        sent = client.deploy(text, format) => sent?,
         _ = interrupt.recv() => {
             eprintln("interrupted while the manifest was sent: `knit status` shows whether it was taken");
             return Ok(Outcome::Interrupted.exit_code());
         }
     };
-    let accepted = match sent {
-        Ok(accepted) => accepted,
-        Err(HttpError::Refused { body, .. }) if !body.fields.is_empty() => {
-            report(&args.file, &fields(&body));
-            return Ok(ExitCode::FAILURE);
-        }
-        Err(error) => return Err(error.into()),
-    };
     let unchanged = if accepted.unchanged { ", unchanged" } else { "" };
     eprintln(&format!("{} revision {} accepted{unchanged}", accepted.name, accepted.revision));
-    if args.detach {
+    if args.follow.detach {
         return Ok(ExitCode::SUCCESS);
     }
-    let timeout = Duration::from_secs(args.timeout);
-    let name = accepted.name.to_string();
-    let followed = Followed::new(client, accepted);
-    let outcome = tokio::select! {
-        outcome = followed.wait(timeout) => outcome?,
-        _ = interrupt.recv() => Outcome::Interrupted,
-    };
-    eprintln(&outcome.describe(&name));
-    Ok(outcome.exit_code())
+    let timeout = Duration::from_secs(args.follow.timeout);
+    let followed = Followed::new(client, accepted.project, accepted.name, accepted.revision);
+    Ok(followed.wait(timeout, &mut interrupt).await?.exit_code())
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

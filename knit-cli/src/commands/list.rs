@@ -2,35 +2,26 @@
 
 use std::process::ExitCode;
 
+use knit_rpc::api::DeploymentView;
 use knit_runtime::terminal;
 
-use super::show;
+use super::{network, node, show, volume};
 use crate::cli::{ListArgs, What};
 use crate::server;
 
 pub(super) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let client = server::find(&args.show.server).await?;
     let output = args.show.output;
     match args.what {
-        What::Nodes => {
-            terminal::print_rows(
-                output,
-                &client.nodes().await?,
-                |node| node.name.clone(),
-                show::nodes,
-            )?;
-        }
+        What::Nodes => return node::list(args.show).await,
+        What::Volumes => volume::list(args.show).await?,
+        What::Networks => network::list(args.show).await?,
         What::Deployments => {
-            let deployments = client.deployments().await?;
-            terminal::print_rows(
-                output,
-                &deployments,
-                |view| view.name.to_string(),
-                show::deployments,
-            )?;
+            let deployments = server::find(&args.show.server).await?.deployments().await?;
+            let name = |view: &DeploymentView| view.name.to_string();
+            terminal::print_rows(output, &deployments, name, show::deployments)?;
         }
         What::Instances => {
-            let instances = client.instances().await?;
+            let instances = server::find(&args.show.server).await?.instances().await?;
             terminal::print_rows(output, &instances, show::instance_name, show::instances)?;
         }
     }

@@ -1,12 +1,19 @@
 //! Values as columns, for all commands that show them.
 
+mod rollout;
+
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
-use knit_rpc::api::{DeploymentState, DeploymentView, InstanceView, NodeState, NodeView};
-use knit_rpc::message::Phase;
+use knit_rpc::api::{
+    Availability, DeploymentState, DeploymentView, InstanceView, NodeState, NodeView,
+};
+use knit_rpc::message::{Phase, PullProgress};
 use knit_runtime::terminal::Colour;
+use knit_runtime::terminal::printable;
 use knit_runtime::terminal::table::{Cell, Table};
+
+pub(super) use rollout::{rollout, rollout_colour, rollout_line};
 
 pub(super) fn deployments(deployments: &[DeploymentView], wide: bool) -> Table {
     let mut table = Table::new(wide)
@@ -59,7 +66,7 @@ pub(super) fn instances(instances: &[InstanceView], wide: bool) -> Table {
             text(instance.address),
             instance.restarts.to_string().into(),
             instance.id.as_str().into(),
-            instance.message.as_deref().unwrap_or_default().into(),
+            condition(instance).into(),
         ]);
     }
     table
@@ -69,6 +76,7 @@ pub(super) fn nodes(nodes: &[NodeView], wide: bool) -> Table {
     let mut table = Table::new(wide)
         .column("node")
         .column("state")
+        .column("use")
         .column("mesh address")
         .column("instances")
         .column("labels")
@@ -85,12 +93,13 @@ pub(super) fn nodes(nodes: &[NodeView], wide: bool) -> Table {
         table.row([
             Cell::from(&node.name),
             Cell::coloured(node_colour(node.state), node.state.as_str()),
+            availability(node),
             text(node.mesh_ip),
             node.instances.to_string().into(),
             labels.join(",").into(),
             node.docker.as_deref().unwrap_or_default().into(),
             node.cpus.to_string().into(),
-            format!("{} MiB", node.memory / (1024 * 1024)).into(),
+            size(node.memory).into(),
             text(node.subnet),
             node.agent_version.as_str().into(),
             text(node.id.as_ref()),
@@ -98,6 +107,55 @@ pub(super) fn nodes(nodes: &[NodeView], wide: bool) -> Table {
         ]);
     }
     table
+}
+
+/// Active is what most nodes are, and no news.
+fn availability(node: &NodeView) -> Cell {
+    match (node.availability, &node.id) {
+        (_, None) => "".into(),
+        (Availability::Active, _) => Availability::Active.as_str().into(),
+        (other @ (Availability::Cordoned | Availability::Draining), _) => {
+            Cell::coloured(Colour::Yellow, other.as_str())
+        }
+    }
+}
+
+/// What an instance's state does not say by itself: how often, how far, why.
+fn condition(instance: &InstanceView) -> String {
+    let again = matches!(instance.phase, Phase::CrashLoop | Phase::Restarting);
+    let restarts = match instance.restarts {
+        _ if !again => None,
+        1 => Some("1 restart".to_owned()),
+        count => Some(format!("{count} restarts")),
+    };
+    let pulled = instance.pull.filter(|_| instance.phase == Phase::Pulling).and_then(|pull| {
+        let percent = pull_percent(pull)?;
+        Some(format!("pulled {} of {} ({percent}%)", size(pull.done), size(pull.total)))
+    });
+    let parts = [restarts, pulled, instance.message.clone()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
+}
+
+/// How far a pull is; none before its size is known.
+pub(super) fn pull_percent(pull: PullProgress) -> Option<u64> {
+    (pull.done.min(pull.total) * 100).checked_div(pull.total)
+}
+
+/// Bytes for people: `512 MiB`, `1.5 GiB`.
+pub(super) fn size(bytes: u64) -> String {
+    let (unit, factor) = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
+        .into_iter()
+        .find(|(_, factor)| bytes >= *factor)
+        .unwrap_or(("B", 1));
+    match bytes % factor * 10 / factor {
+        0 => format!("{} {unit}", bytes / factor),
+        tenths => format!("{}.{tenths} {unit}", bytes / factor),
+    }
+}
+
+/// The last lines of a log, set apart from what Knit says.
+pub(super) fn log_lines(log: &[String]) -> String {
+    log.iter().map(|line| format!("  | {}\n", printable(line))).collect::<Vec<_>>().concat()
 }
 
 /// `web.0`, with its project unless that is the default one.
@@ -156,6 +214,15 @@ fn node_colour(state: NodeState) -> Colour {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_rounded_down_to_one_digit() {
+        for (bytes, shown) in
+            [(0, "0 B"), (1023, "1023 B"), (512 << 20, "512 MiB"), ((3 << 29) + 7, "1.5 GiB")]
+        {
+            assert_eq!(size(bytes), shown);
+        }
+    }
 
     #[test]
     fn durations_are_rough() {

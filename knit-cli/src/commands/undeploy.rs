@@ -16,10 +16,13 @@ const POLL: Duration = Duration::from_millis(150);
 const EXIT_TIMEOUT: u8 = 4;
 
 pub(super) async fn run(args: UndeployArgs) -> anyhow::Result<ExitCode> {
-    let project = ProjectName::parse(&args.project)?;
-    let name = DeploymentName::parse(&args.name)?;
+    let (project, name) = (args.name.project, args.name.name);
     let client = server::find(&args.server).await?;
-    client.undeploy(&project, &name).await?;
+    if args.volumes {
+        client.undeploy_with_volumes(&project, &name).await?;
+    } else {
+        client.undeploy(&project, &name).await?;
+    }
     if args.detach {
         eprintln(&format!("{name} is being removed"));
         return Ok(ExitCode::SUCCESS);
@@ -35,7 +38,8 @@ pub(super) async fn run(args: UndeployArgs) -> anyhow::Result<ExitCode> {
         }
         sleep(POLL).await;
     }
-    eprintln(&format!("{name} is removed"));
+    let data = if args.volumes { ", with its volumes" } else { "" };
+    eprintln(&format!("{name} is removed{data}"));
     Ok(ExitCode::SUCCESS)
 }
 
