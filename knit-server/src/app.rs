@@ -12,10 +12,12 @@
 pub mod adopt;
 mod bounds;
 pub mod deployments;
+mod networks;
 pub mod nodes;
 pub mod reports;
 mod tell;
 pub mod views;
+mod volumes;
 pub mod world;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -10,7 +10,12 @@ pub mod error;
 pub mod events;
 pub mod health;
 pub mod listen;
+pub mod networks;
 pub mod nodes;
+mod params;
+pub mod rollouts;
+pub mod volumes;
+pub mod why;
 
 use std::sync::Arc;
 
@@ -70,7 +75,22 @@ fn api() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(deployments::list, deployments::submit))
         .routes(routes!(deployments::show, deployments::remove))
+        .routes(routes!(rollouts::history))
+        .routes(routes!(rollouts::rollback))
+        .routes(routes!(rollouts::scale))
+        .routes(routes!(rollouts::restart))
+        .routes(routes!(rollouts::stop))
+        .routes(routes!(rollouts::start))
+        .routes(routes!(rollouts::show))
+        .routes(routes!(rollouts::steer))
+        .routes(routes!(why::why))
+        .routes(routes!(why::why_not))
+        .routes(routes!(volumes::list))
+        .routes(routes!(volumes::show, volumes::remove))
+        .routes(routes!(networks::list, networks::create))
+        .routes(routes!(networks::show, networks::remove))
         .routes(routes!(nodes::list))
+        .routes(routes!(nodes::show, nodes::patch, nodes::remove))
         .routes(routes!(nodes::register))
         .routes(routes!(nodes::instances))
         .routes(routes!(events::events))

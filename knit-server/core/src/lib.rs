@@ -15,6 +15,7 @@ pub mod explain;
 pub mod instances;
 pub mod ledger;
 pub mod liveness;
+pub mod networks;
 pub mod observed;
 pub mod placement;
 pub mod plan;
@@ -27,6 +28,7 @@ pub mod subnets;
 #[cfg(test)]
 mod testing;
 pub mod validate;
+pub mod volumes;
 
 pub use observed::Observed;
 pub use plan::{Dirty, Plan, plan};

@@ -9,10 +9,11 @@ use knit_rpc::message::Phase;
 use knit_rpc::spec::DeploymentSpec;
 use knit_runtime::clock;
 use knit_server_core::validate::{ValidSpec, validate};
-use knit_server_core::{Deployment, Instance, Snapshot, preview, revise};
+use knit_server_core::{Deployment, Instance, Snapshot, networks, preview, revise, volumes};
 
 pub use change::Change;
 
+use super::volumes::Removal;
 use super::{App, AppError, World};
 use crate::store;
 
@@ -25,8 +26,9 @@ impl App {
         spec: DeploymentSpec,
         expected: Option<u64>,
     ) -> Result<Accepted, AppError> {
-        let spec = validate(spec).map_err(AppError::Invalid)?;
         let mut world = self.world().await;
+        let spec = networks::resolve(&world.snapshot, spec);
+        let spec = validate(spec).map_err(AppError::Invalid)?;
         let known = world.snapshot.named(&spec.get().project, &spec.get().name).cloned();
         check_revision(known.as_ref(), &spec.get().name, expected)?;
         match known {
@@ -43,17 +45,20 @@ impl App {
         spec: DeploymentSpec,
         expected: Option<u64>,
     ) -> Result<PlanView, AppError> {
-        let spec = validate(spec).map_err(AppError::Invalid)?.into_inner();
         let world = self.world().await;
+        let spec = networks::resolve(&world.snapshot, spec);
+        let spec = validate(spec).map_err(AppError::Invalid)?.into_inner();
         check_revision(world.snapshot.named(&spec.project, &spec.name), &spec.name, expected)?;
         Ok(preview::submit(&world.snapshot, &world.verdicts, &spec, new_id()?, clock::now()))
     }
 
-    /// Removes a deployment; its name is free at once. Returns whether anything ran.
+    /// Removes a deployment, with the data that only it uses if so wanted; its name is free at
+    /// once. Returns whether anything ran.
     pub async fn remove(
         &self,
         project: &ProjectName,
         name: &DeploymentName,
+        with_volumes: bool,
         expected: Option<u64>,
     ) -> Result<bool, AppError> {
         let mut world = self.world().await;
@@ -62,15 +67,20 @@ impl App {
         };
         check_revision(Some(&deployment), name, expected)?;
         let now = clock::now();
+        let own = with_volumes.then(|| volumes::only_of(&world.snapshot, &deployment.id));
+        let removal = Removal::of(&world.snapshot, own.into_iter().flatten());
         deployment.removed_at = Some(now);
         let mut write = self.store.begin().await?;
         store::deployments::put(&mut write, &deployment).await?;
+        removal.store(&mut write).await?;
         store::commit(write).await?;
+        removal.apply(&mut world);
         let ran = world.snapshot.instances.values().any(|i| i.deployment == deployment.id);
         world.put(deployment);
         let (project, deployment) = (project.clone(), name.clone());
         self.feed.tell(now, EventKind::DeploymentRemoved { project, deployment });
         self.wake_planner.notify_one();
+        self.wake_publisher.notify_one();
         Ok(ran)
     }
 

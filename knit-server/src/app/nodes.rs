@@ -12,6 +12,7 @@ use knit_rpc::message::Generation;
 use knit_server_core::liveness::Life;
 use knit_server_core::{Node, Snapshot, adoption};
 
+pub(super) use manage::named;
 pub use register::TOKEN_LIFE;
 
 use super::{App, AppError};

@@ -4,25 +4,28 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use knit_rpc::api::{Accepted, DeploymentView, ErrorBody, FieldProblem};
-use knit_rpc::id::{DeploymentName, ProjectName};
+use axum::response::{IntoResponse as _, Response};
+use knit_rpc::api::{Accepted, DeploymentView, ErrorBody, FieldProblem, PlanView};
 use knit_rpc::spec::{DeploymentSpec, Format, Problems, parse};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Shared;
 use super::error::{ApiError, summary};
+use super::params::{Expected, InProject, names, project_name};
 
 #[derive(Debug, Deserialize, IntoParams)]
-pub struct InProject {
-    /// The project; in a list all of them, else `default`, when absent.
-    project: Option<String>,
+pub struct PlanOnly {
+    /// Whether only to say what would happen (200, `PlanView`).
+    #[serde(default)]
+    plan_only: bool,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
-pub struct Expected {
-    /// The revision that the deployment must be at (0: it must not exist).
-    revision: Option<u64>,
+pub struct WithVolumes {
+    /// Whether the volumes that only this deployment uses are removed with their data.
+    #[serde(default)]
+    volumes: bool,
 }
 
 /// Lists deployments.
@@ -38,9 +41,10 @@ pub async fn list(
     Ok(Json(shared.app.deployments(project.as_ref()).await))
 }
 
-/// Takes a deployment in; it is carried out from then on, whoever watches.
+/// Takes a deployment in; it is carried out from then on, whoever watches. Or only says what would
+/// happen.
 #[utoipa::path(
-    post, path = "/deployments", params(Expected),
+    post, path = "/deployments", params(Expected, PlanOnly),
     request_body(
         description = "The manifest",
         content(
@@ -50,6 +54,7 @@ pub async fn list(
         )
     ),
     responses(
+        (status = 200, description = "What would happen", body = PlanView),
         (status = 202, body = Accepted),
         (status = 400, body = ErrorBody),
         (status = 409, body = ErrorBody),
@@ -59,15 +64,20 @@ pub async fn list(
 pub async fn submit(
     State(shared): State<Shared>,
     Query(query): Query<Expected>,
+    Query(only): Query<PlanOnly>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<(StatusCode, Json<Accepted>), ApiError> {
+) -> Result<Response, ApiError> {
     let format = format_of(&headers)?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| ApiError::invalid("the manifest is not UTF-8 text", Vec::new()))?;
     let spec = parse(text, format).map_err(problems)?;
+    if only.plan_only {
+        let plan = shared.app.plan_only(spec, query.revision).await?;
+        return Ok(Json(plan).into_response());
+    }
     let accepted = shared.app.submit(spec, query.revision).await?;
-    Ok((StatusCode::ACCEPTED, Json(accepted)))
+    Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
 /// Shows one deployment with its instances.
@@ -86,20 +96,24 @@ pub async fn show(
 
 /// Removes a deployment and its containers; the name is free at once.
 #[utoipa::path(
-    delete, path = "/deployments/{name}", params(("name" = String, Path), InProject),
+    delete, path = "/deployments/{name}",
+    params(("name" = String, Path), InProject, Expected, WithVolumes),
     responses(
         (status = 202, description = "Its containers are being removed"),
         (status = 204, description = "It had none"),
-        (status = 404, body = ErrorBody)
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody)
     )
 )]
 pub async fn remove(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
+    Query(expected): Query<Expected>,
+    Query(with): Query<WithVolumes>,
 ) -> Result<StatusCode, ApiError> {
     let (project, name) = names(query.project, name)?;
-    let ran = shared.app.remove(&project, &name, None).await?;
+    let ran = shared.app.remove(&project, &name, with.volumes, expected.revision).await?;
     Ok(if ran { StatusCode::ACCEPTED } else { StatusCode::NO_CONTENT })
 }
 
@@ -121,17 +135,6 @@ fn format_of(headers: &HeaderMap) -> Result<Format, ApiError> {
             ),
         )),
     }
-}
-
-fn names(project: Option<String>, name: String) -> Result<(ProjectName, DeploymentName), ApiError> {
-    let project = project.map_or_else(|| Ok(ProjectName::default()), project_name)?;
-    let name = DeploymentName::parse(name)
-        .map_err(|error| ApiError::invalid(error.to_string(), Vec::new()))?;
-    Ok((project, name))
-}
-
-fn project_name(text: String) -> Result<ProjectName, ApiError> {
-    ProjectName::parse(text).map_err(|error| ApiError::invalid(error.to_string(), Vec::new()))
 }
 
 fn problems(problems: Problems) -> ApiError {

@@ -2,18 +2,83 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::header;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use knit_rpc::api::{ErrorBody, InstanceView, NodeView, RegisterRequest, RegisterResponse};
+use knit_rpc::api::{
+    ErrorBody, InstanceView, NodePatch, NodeView, RegisterRequest, RegisterResponse,
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::Shared;
 use super::error::ApiError;
+use super::params::body;
 
 /// Lists hosts: nodes, and mesh peers without an agent.
 #[utoipa::path(get, path = "/nodes", responses((status = 200, body = Vec<NodeView>)))]
 pub async fn list(State(shared): State<Shared>) -> Json<Vec<NodeView>> {
     Json(shared.app.nodes().await)
+}
+
+/// Shows one host, by its id or its name.
+#[utoipa::path(
+    get, path = "/nodes/{node}", params(("node" = String, Path)),
+    responses(
+        (status = 200, body = NodeView),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "Several have that name", body = ErrorBody)
+    )
+)]
+pub async fn show(
+    State(shared): State<Shared>,
+    Path(node): Path<String>,
+) -> Result<Json<NodeView>, ApiError> {
+    Ok(Json(shared.app.node(&node).await?))
+}
+
+/// Changes a node's labels, and whether it takes work: what is absent stays.
+#[utoipa::path(
+    patch, path = "/nodes/{node}", params(("node" = String, Path)), request_body = NodePatch,
+    responses(
+        (status = 200, body = NodeView),
+        (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "Several have that name", body = ErrorBody)
+    )
+)]
+pub async fn patch(
+    State(shared): State<Shared>,
+    Path(node): Path<String>,
+    bytes: Bytes,
+) -> Result<Json<NodeView>, ApiError> {
+    let patch: NodePatch = body(&bytes, &["labels", "availability"])?;
+    Ok(Json(shared.app.patch_node(&node, patch).await?))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct Force {
+    /// Whether it is removed even though it is ready, has instances or holds data.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Removes a node from the cluster; what ran there is placed elsewhere.
+#[utoipa::path(
+    delete, path = "/nodes/{node}", params(("node" = String, Path), Force),
+    responses(
+        (status = 204, description = "It is no longer of the cluster"),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "Only with force", body = ErrorBody)
+    )
+)]
+pub async fn remove(
+    State(shared): State<Shared>,
+    Path(node): Path<String>,
+    Query(query): Query<Force>,
+) -> Result<StatusCode, ApiError> {
+    shared.app.remove_node(&node, query.force).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lists instances: those wanted, and those that nodes still have.

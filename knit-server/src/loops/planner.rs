@@ -43,6 +43,7 @@ pub async fn step(app: &App) -> Result<(), AppError> {
     let mut world = app.world().await;
     world.snapshot.note_bus(app.hears(), now);
     judge(app, &mut world, now).await?;
+    app.forget_volumes(&mut world, now).await?;
     let plan = plan_with(&world.snapshot, &world.verdicts, world.dirty(), now);
     if !plan.is_empty() {
         carry_out(app, &mut world, &plan, now).await?;

@@ -1,5 +1,7 @@
 //! The API as clients see it, errors included.
 
+mod orchestration;
+
 use knit_link::bus::MemoryBus;
 use knit_rpc::api::RegisterRequest;
 use knit_rpc::signed::{self, Context};
@@ -39,10 +41,12 @@ fn mask(json: &mut Value) {
                     "created_at",
                     "updated_at",
                     "started_at",
+                    "ended_at",
+                    "last_heartbeat",
                     "cluster",
                     "server_key",
                 ];
-                if varies.contains(&key.as_str()) {
+                if varies.contains(&key.as_str()) && !value.is_null() {
                     *value = Value::String("…".into());
                 } else {
                     mask(value);
@@ -145,12 +149,27 @@ async fn the_document_lists_every_path_and_all_it_refers_to() {
         [
             "/v1/deployments",
             "/v1/deployments/{name}",
+            "/v1/deployments/{name}/history",
+            "/v1/deployments/{name}/restart",
+            "/v1/deployments/{name}/rollback",
+            "/v1/deployments/{name}/rollout",
+            "/v1/deployments/{name}/rollout/{step}",
+            "/v1/deployments/{name}/scale",
+            "/v1/deployments/{name}/start",
+            "/v1/deployments/{name}/stop",
+            "/v1/deployments/{name}/why",
+            "/v1/deployments/{name}/why-not",
             "/v1/events",
             "/v1/healthz",
             "/v1/instances",
+            "/v1/networks",
+            "/v1/networks/{name}",
             "/v1/nodes",
             "/v1/nodes/register",
+            "/v1/nodes/{node}",
             "/v1/ping",
+            "/v1/volumes",
+            "/v1/volumes/{name}",
         ]
     );
     let text = document.to_string();

@@ -79,7 +79,8 @@ impl Change {
 fn check_replicas(known: &Deployment, replicas: u32) -> Result<(), AppError> {
     if replicas > REPLICAS_MAX {
         let message = format!("is {replicas}; at most {REPLICAS_MAX} are possible");
-        return Err(AppError::Invalid(vec![problem("replicas", &message)]));
+        let fields = vec![problem("replicas", &message)];
+        return Err(AppError::Fields { what: "scale", fields });
     }
     if known.spec.mode == Mode::EveryNode {
         return Err(AppError::Conflict(format!(

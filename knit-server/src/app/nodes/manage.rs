@@ -108,7 +108,7 @@ impl App {
 }
 
 /// The node that a text names: by id, or by a name that only one has.
-pub(in crate::app) fn named(world: &World, text: &str) -> Result<NodeId, AppError> {
+pub(in super::super) fn named(world: &World, text: &str) -> Result<NodeId, AppError> {
     if let Some(id) = NodeId::parse(text).ok().filter(|id| world.snapshot.nodes.contains_key(id)) {
         return Ok(id);
     }

@@ -1,0 +1,87 @@
+//! `/networks`.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use knit_rpc::api::{ErrorBody, NetworkView};
+use knit_rpc::id::ProjectName;
+use knit_rpc::message::NetworkSpec;
+
+use super::Shared;
+use super::error::ApiError;
+use super::params::{InProject, body, project_name, project_or_default};
+
+/// Lists networks that users made.
+#[utoipa::path(
+    get, path = "/networks", params(InProject),
+    responses((status = 200, body = Vec<NetworkView>), (status = 400, body = ErrorBody))
+)]
+pub async fn list(
+    State(shared): State<Shared>,
+    Query(query): Query<InProject>,
+) -> Result<Json<Vec<NetworkView>>, ApiError> {
+    let project = query.project.map(project_name).transpose()?;
+    Ok(Json(shared.app.networks(project.as_ref()).await))
+}
+
+/// Makes a network; each node that needs it makes its own part.
+#[utoipa::path(
+    post, path = "/networks", params(InProject), request_body = NetworkSpec,
+    responses(
+        (status = 201, body = NetworkView),
+        (status = 400, body = ErrorBody),
+        (status = 409, description = "The name or the subnet is taken", body = ErrorBody)
+    )
+)]
+pub async fn create(
+    State(shared): State<Shared>,
+    Query(query): Query<InProject>,
+    bytes: Bytes,
+) -> Result<(StatusCode, Json<NetworkView>), ApiError> {
+    let mut spec: NetworkSpec = body(&bytes, &["project", "name", "driver", "subnet", "internal"])?;
+    if let Some(project) = query.project.map(project_name).transpose()? {
+        if spec.project != ProjectName::default() && spec.project != project {
+            let message = format!(
+                "the query says project {project}, the body says {}: which is it?",
+                spec.project
+            );
+            return Err(ApiError::invalid(message, Vec::new()));
+        }
+        spec.project = project;
+    }
+    Ok((StatusCode::CREATED, Json(shared.app.create_network(spec).await?)))
+}
+
+/// Shows one network.
+#[utoipa::path(
+    get, path = "/networks/{name}", params(("name" = String, Path), InProject),
+    responses((status = 200, body = NetworkView), (status = 404, body = ErrorBody))
+)]
+pub async fn show(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Query(query): Query<InProject>,
+) -> Result<Json<NetworkView>, ApiError> {
+    let project = project_or_default(query.project)?;
+    Ok(Json(shared.app.network(&project, &name).await?))
+}
+
+/// Removes a network that no deployment names.
+#[utoipa::path(
+    delete, path = "/networks/{name}", params(("name" = String, Path), InProject),
+    responses(
+        (status = 204, description = "Nodes remove it with the last container on it"),
+        (status = 404, body = ErrorBody),
+        (status = 409, description = "A deployment names it", body = ErrorBody)
+    )
+)]
+pub async fn remove(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Query(query): Query<InProject>,
+) -> Result<StatusCode, ApiError> {
+    let project = project_or_default(query.project)?;
+    shared.app.remove_network(&project, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

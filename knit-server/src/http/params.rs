@@ -1,0 +1,75 @@
+//! What requests say in their paths, queries and bodies.
+
+use axum::body::Bytes;
+use knit_rpc::id::{DeploymentName, ProjectName};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use utoipa::IntoParams;
+
+use super::error::ApiError;
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct InProject {
+    /// The project; in a list all of them, else `default`, when absent.
+    pub project: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct Expected {
+    /// The revision that the deployment must be at (0: it must not exist).
+    pub revision: Option<u64>,
+}
+
+/// The project and the deployment that a request is about.
+pub(super) fn names(
+    project: Option<String>,
+    name: String,
+) -> Result<(ProjectName, DeploymentName), ApiError> {
+    let name = DeploymentName::parse(name)
+        .map_err(|error| ApiError::invalid(error.to_string(), Vec::new()))?;
+    Ok((project_or_default(project)?, name))
+}
+
+pub(super) fn project_or_default(project: Option<String>) -> Result<ProjectName, ApiError> {
+    project.map_or_else(|| Ok(ProjectName::default()), project_name)
+}
+
+pub(super) fn project_name(text: String) -> Result<ProjectName, ApiError> {
+    ProjectName::parse(text).map_err(|error| ApiError::invalid(error.to_string(), Vec::new()))
+}
+
+/// Reads a JSON body that knows these keys and no other. An empty one is `{}`.
+pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes, keys: &[&str]) -> Result<T, ApiError> {
+    let wrong = |message: String| ApiError::invalid(message, Vec::new());
+    let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    let value: Value = serde_json::from_slice(bytes)
+        .map_err(|error| wrong(format!("the body is no JSON: {error}")))?;
+    if let Value::Object(members) = &value
+        && let Some(key) = members.keys().find(|key| !keys.contains(&key.as_str()))
+    {
+        return Err(wrong(format!("the body knows no \"{key}\": it may have {}", keys.join(", "))));
+    }
+    serde_json::from_value(value)
+        .map_err(|error| wrong(format!("the body is not what it should be: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use knit_rpc::api::{RollbackRequest, ScaleRequest};
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_read_strictly() {
+        let read = |text: &'static str| {
+            body::<ScaleRequest>(&Bytes::from_static(text.as_bytes()), &["replicas"])
+        };
+        assert_eq!(read("{\"replicas\": 3}").unwrap().replicas, 3);
+        for bad in ["", "{", "[]", "{\"replica\": 3}", "{\"replicas\": -1}", "{}"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        let nothing = body::<RollbackRequest>(&Bytes::new(), &["to"]).unwrap();
+        assert_eq!(nothing.to, None);
+    }
+}
