@@ -5,8 +5,8 @@ use knit_rpc::api::NetworkView;
 use knit_rpc::id::{NodeId, ProjectName};
 use knit_rpc::message::NetworkSpec;
 use knit_runtime::clock;
-use knit_server_core::networks;
 use knit_server_core::snapshot::Network;
+use knit_server_core::{Node, networks};
 
 use super::bounds::problem;
 use super::volumes::next_generations;
@@ -102,7 +102,7 @@ impl App {
 
     /// The cluster's own networks, as far as they are known.
     fn own_networks(&self, world: &World) -> Vec<(String, Ipv4Net)> {
-        let nodes = world.snapshot.nodes.values().filter_map(|node| node.mesh_ip());
+        let nodes = world.snapshot.nodes.values().filter_map(Node::mesh_ip);
         let mesh = world.mesh.own_ip.into_iter().chain(nodes);
         let mut found: Vec<(String, Ipv4Net)> = mesh
             .filter_map(|ip| Ipv4Net::new(ip, MESH_PREFIX).ok())
