@@ -50,6 +50,7 @@ pub(crate) fn cluster(nodes: u8) -> Snapshot {
 
 pub(crate) fn add_node(snapshot: &mut Snapshot, n: u8, labels: &[(&str, &str)]) {
     let mut node = Node::new(node_id(n), format!("U{n}"));
+    node.number = u32::from(n);
     node.facts.name = format!("n{n}");
     node.facts.wg_pubkey = format!("key{n}");
     node.facts.mesh_ip = Some([10, 45, 0, n].into());

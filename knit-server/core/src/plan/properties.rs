@@ -1,71 +1,19 @@
 //! What holds for every cluster.
 
+mod clusters;
+mod placing;
+
 use std::collections::BTreeMap;
 
 use knit_rpc::message::Phase;
+use knit_rpc::spec::Mode;
 use proptest::prelude::*;
 
-use crate::eligibility::ports_clash;
+use self::clusters::{clusters, wish, wishes};
+use crate::eligibility;
 use crate::plan::{Dirty, plan};
-use crate::snapshot::Snapshot;
+use crate::rollout;
 use crate::testing::*;
-
-/// How a deployment is wanted: replicas, image, port, role.
-type Wish = (u8, u32, u8, Option<u16>, Option<bool>);
-
-fn wish(snapshot: &mut Snapshot, (n, replicas, image, host_port, web): Wish) {
-    let mut spec = instance_spec(&format!("image{image}"));
-    spec.ports = host_port.into_iter().map(port).collect();
-    let role = web.map(|web| ("role", if web { "web" } else { "db" }));
-    deploy_on(snapshot, n, replicas, spec, role.as_slice());
-}
-
-fn wishes(max: usize) -> impl Strategy<Value = Vec<Wish>> {
-    let port = proptest::option::of(8000..8003u16);
-    let one = (0..6u8, 0..5u32, 0..3u8, port, proptest::option::of(any::<bool>()));
-    proptest::collection::vec(one, 0..max)
-}
-
-/// A cluster in the middle of its life: deployed, partly running, deployed again, a node or two
-/// in trouble.
-fn clusters() -> impl Strategy<Value = Snapshot> {
-    let phases = proptest::collection::vec(0..4u8, 40);
-    let nodes = proptest::collection::vec((any::<bool>(), 0..8u8), 1..6);
-    (nodes, wishes(6), phases, wishes(3), any::<bool>()).prop_map(
-        |(nodes, first, phases, second, remove)| {
-            let mut snapshot = cluster(0);
-            for (n, (web, _)) in (1u8..).zip(&nodes) {
-                add_node(&mut snapshot, n, &[("role", if *web { "web" } else { "db" })]);
-            }
-            for one in first {
-                wish(&mut snapshot, one);
-            }
-            settle(&mut snapshot, NOW);
-            let instances = snapshot.instances.clone();
-            for (instance, phase) in instances.values().zip(phases) {
-                let phase = [Phase::Running, Phase::Running, Phase::Failed, Phase::Pulling]
-                    [usize::from(phase)];
-                report(&mut snapshot, instance, phase);
-            }
-            for one in second {
-                wish(&mut snapshot, one);
-            }
-            if remove && let Some(deployment) = snapshot.deployments.values_mut().next() {
-                deployment.removed_at = Some(NOW);
-            }
-            for (n, (_, trouble)) in (1u8..).zip(nodes) {
-                match trouble {
-                    0 => node_mut(&mut snapshot, n).facts.docker = None,
-                    1 => {
-                        node_mut(&mut snapshot, n).last_beat = Some(knit_rpc::Timestamp::default());
-                    }
-                    _ => {}
-                }
-            }
-            snapshot
-        },
-    )
-}
 
 proptest! {
     #[test]
@@ -92,44 +40,19 @@ proptest! {
         run_all(&mut snapshot);
         settle(&mut snapshot, NOW);
         let before = snapshot.instances.clone();
-        add_node(&mut snapshot, 77, &[("role", "web")]);
+        add_node(&mut snapshot, 77, &[("role", "web"), ("zone", "z0")]);
+        equip(&mut snapshot, 77, 8, 8192, 0);
         settle(&mut snapshot, NOW);
         for (id, instance) in before {
-            // What waits on a lost node is not healthy, and may get its replacement now.
-            let lost = snapshot.nodes[&instance.node].last_beat != Some(NOW);
-            prop_assert!(lost || snapshot.instances.contains_key(&id), "{instance:?}");
-        }
-    }
-
-    #[test]
-    fn no_host_port_is_given_twice_on_a_node(mut snapshot in clusters()) {
-        settle(&mut snapshot, NOW);
-        let mut by_node: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for instance in snapshot.instances.values() {
-            by_node.entry(&instance.node).or_default().push(instance);
-        }
-        for (node, instances) in by_node {
-            let mesh_ip = snapshot.nodes[node].mesh_ip();
-            for a in &instances {
-                for b in &instances {
-                    let one_slot = a.deployment == b.deployment && a.slot == b.slot;
-                    let clash = snapshot.specs[&a.spec].ports.iter().any(|p| {
-                        snapshot.specs[&b.spec].ports.iter().any(|q| ports_clash(p, q, mesh_ip))
-                    });
-                    prop_assert!(one_slot || !clash, "{a:?} and {b:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn selectors_are_always_honoured(snapshot in clusters()) {
-        for instance in plan(&snapshot, &Dirty::All, NOW).created {
-            let selector = &snapshot.deployments[&instance.deployment].spec.node_selector;
-            let labels = &snapshot.nodes[&instance.node].facts.labels;
-            for (key, value) in selector {
-                prop_assert_eq!(labels.get(key), Some(value));
-            }
+            // What waits on a lost node is not healthy, and may get its replacement now; so may
+            // what has to leave its node.
+            let node = &snapshot.nodes[&instance.node];
+            let deployment = &snapshot.deployments[&instance.deployment];
+            let target = rollout::target(deployment, instance.slot);
+            let leaves = node.last_beat != Some(NOW)
+                || instance.spec != *target.spec_hash
+                || !eligibility::may_stay(&snapshot, &instance.node, target.spec);
+            prop_assert!(leaves || snapshot.instances.contains_key(&id), "{instance:?}");
         }
     }
 
@@ -139,8 +62,11 @@ proptest! {
         for id in &plan.removed {
             let given_up = snapshot.instances[id].clone();
             let deployment = &snapshot.deployments[&given_up.deployment];
+            let spec = &deployment.spec;
             let wanted = deployment.removed_at.is_none()
-                && given_up.slot < deployment.spec.replicas;
+                && spec.mode == Mode::Replicated
+                && given_up.slot < spec.replicas
+                && rollout::stop_first(spec).is_none();
             let ran = snapshot.phase_of(&given_up) == Phase::Running;
             let replaced = snapshot.instances.values().any(|other| {
                 other.deployment == given_up.deployment
@@ -161,11 +87,37 @@ proptest! {
         // To its rest first; then a few deployments change.
         let mut dirty = settle(&mut snapshot, NOW).unsettled;
         for one in change {
-            dirty.insert(deployment_id(one.0));
-            wish(&mut snapshot, one);
+            dirty.insert(deployment_id(one.n));
+            wish(&mut snapshot, &one);
         }
         let full = plan(&snapshot, &Dirty::All, NOW);
         let partial = plan(&snapshot, &Dirty::Deployments(dirty), NOW);
         prop_assert_eq!(full, partial);
+    }
+
+    #[test]
+    fn mode_every_node_has_one_on_each_node_that_may_run_it(mut snapshot in clusters()) {
+        let plan = settle(&mut snapshot, NOW);
+        let verdicts = crate::liveness::judge(&snapshot, NOW);
+        for deployment in snapshot.deployments.values() {
+            let spec = &deployment.spec;
+            if spec.mode != Mode::EveryNode || deployment.removed_at.is_some() {
+                continue;
+            }
+            let wanted = eligibility::every_node(&snapshot, &verdicts, spec);
+            let mut on: BTreeMap<_, u32> = BTreeMap::new();
+            for row in snapshot.instances.of_deployment(&deployment.id) {
+                let target = rollout::target(deployment, row.slot);
+                if row.spec == *target.spec_hash {
+                    *on.entry(row.node.clone()).or_default() += 1;
+                }
+            }
+            for node in wanted {
+                let is_told = plan.unplaced.contains_key(&deployment.id)
+                    || verdicts.is_gone(&node.id);
+                let has = on.get(&node.id).copied().unwrap_or(0);
+                prop_assert!(has <= 1 && (has == 1 || is_told), "{} has {has}", node.name());
+            }
+        }
     }
 }
