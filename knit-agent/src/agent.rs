@@ -13,7 +13,7 @@ use crate::executor::sentence;
 use crate::firewall::Firewall;
 use crate::identity::{self, IdentityError};
 use crate::last_assignment::{self, Assignment};
-use crate::loops::{peers, reconcile::Reconciler};
+use crate::loops::{peers, reconcile::Reconciler, upkeep};
 use crate::registration::{self, Registration, RegistrationError};
 use crate::session::{self, BusSource};
 use crate::shared::Shared;
@@ -86,6 +86,7 @@ impl Agent {
             agent.spawn(mesh::follow(socket.clone(), shared.mesh.clone()));
             agent.spawn(peers::run(Arc::clone(&shared), socket));
         }
+        agent.spawn(upkeep::run(Arc::clone(&shared), Arc::clone(&parts.engine)));
         let reconciler = Reconciler::new(Arc::clone(&shared), parts.engine, parts.firewall);
         agent.spawn(reconciler.run());
         let session_tasks = TaskTracker::new();

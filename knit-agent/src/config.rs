@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use knit_agent_core::garbage::Marks;
 use knit_runtime::log::LogArgs;
 use serde::Deserialize;
 
@@ -48,6 +49,13 @@ pub struct Options {
     /// Name of this node [default: the host's name]
     #[arg(long)]
     pub name: Option<String>,
+    /// Percent of Docker's file system in use above which images that Knit pulled and nothing
+    /// needs are removed [default: 85]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub gc_high: Option<u8>,
+    /// Percent in use until which they are removed [default: 75]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub gc_low: Option<u8>,
     /// A label of this node, as KEY=VALUE; may be given again
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     #[serde(skip)]
@@ -70,6 +78,8 @@ pub struct Config {
     pub docker_socket: String,
     pub name: String,
     pub labels: BTreeMap<String, String>,
+    /// When images are collected.
+    pub garbage: Marks,
 }
 
 /// Where the server is.
@@ -90,6 +100,9 @@ impl Options {
         let mut labels = file.labels;
         labels.extend(self.label);
         let server = self.server.or(file.server);
+        let usual = Marks::default();
+        let high = self.gc_high.or(file.gc_high).unwrap_or(usual.high);
+        let low = self.gc_low.or(file.gc_low).unwrap_or(usual.low);
         let name = self.name.or(file.name).filter(|name| !name.is_empty());
         Ok(Config {
             state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(|| STATE_DIR.into()),
@@ -104,6 +117,7 @@ impl Options {
                 .unwrap_or_else(|| DOCKER_SOCKET.to_owned()),
             name: name.unwrap_or_else(crate::host::name),
             labels,
+            garbage: Marks { high, low: low.min(high) },
         })
     }
 }
@@ -139,6 +153,7 @@ mod tests {
         assert_eq!(config.labels["role"], "web");
         assert_eq!(config.labels["zone"], "a");
         assert_eq!(config.state_dir, PathBuf::from(STATE_DIR));
+        assert_eq!(config.garbage, Marks { high: 85, low: 75 });
         std::fs::write(&path, "nmae = 1\n").unwrap();
         let Command::Run(options) =
             Cli::parse_from(["knit-agent", "run", "--config", path.to_str().unwrap()]).command
@@ -154,5 +169,7 @@ mod tests {
         <Cli as clap::CommandFactory>::command().debug_assert();
         assert_eq!(resolve(&["--server", "auto"]).server, Server::Auto);
         assert!(Cli::try_parse_from(["knit-agent", "run", "--label", "x"]).is_err());
+        assert!(Cli::try_parse_from(["knit-agent", "run", "--gc-high", "101"]).is_err());
+        assert_eq!(resolve(&["--gc-high", "60"]).garbage, Marks { high: 60, low: 60 });
     }
 }

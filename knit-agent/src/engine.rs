@@ -5,11 +5,13 @@ pub mod fake;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use knit_agent_core::container::ContainerPlan;
+use knit_agent_core::garbage::Image;
 use knit_agent_core::network::{Network, NetworkPlan};
 use knit_agent_core::probe::Answer;
 use knit_agent_core::volume::VolumePlan;
@@ -54,6 +56,8 @@ pub struct EngineInfo {
     pub cpus: u32,
     /// Bytes.
     pub memory: u64,
+    /// Where it stores things.
+    pub root: PathBuf,
 }
 
 /// All that the agent asks of an engine. Each call is idempotent: what is there already, or gone
@@ -68,7 +72,17 @@ pub trait Engine: Send + Sync + 'static {
     async fn networks(&self) -> Result<Vec<Network>, EngineError>;
     /// Volumes with the owner's labels.
     async fn volumes(&self, owner: &Owner) -> Result<BTreeSet<VolumeName>, EngineError>;
-    async fn has_image(&self, image: &str) -> Result<bool, EngineError>;
+    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+        Ok(self.image_id(image).await?.is_some())
+    }
+    /// Id of the image that a name leads to; none when it leads to none.
+    async fn image_id(&self, image: &str) -> Result<Option<String>, EngineError>;
+    /// All images, whoever got them.
+    async fn images(&self) -> Result<Vec<Image>, EngineError>;
+    /// Ids of the images of all containers, whoever made them.
+    async fn images_in_use(&self) -> Result<BTreeSet<String>, EngineError>;
+    /// Removes a name of an image, and with its last name the image; refuses one that is used.
+    async fn remove_image(&self, reference: &str) -> Result<(), EngineError>;
     /// Tells `progress` how far it is, as often as it likes.
     async fn pull(
         &self,

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::engine::{Engine, EngineError};
 use crate::files::Files;
+use crate::images::Images;
 use crate::last_assignment::Assignment;
 
 /// Instances that something is done for at once, at most.
@@ -100,6 +101,7 @@ impl From<EngineError> for Failure {
 pub struct Executor {
     engine: Arc<dyn Engine>,
     files: Files,
+    images: Images,
     jobs: Arc<Semaphore>,
     pulls: Arc<Semaphore>,
     stops: Arc<Semaphore>,
@@ -112,12 +114,14 @@ impl Executor {
     pub fn new(
         engine: Arc<dyn Engine>,
         files: Files,
+        images: Images,
         reports: mpsc::Sender<Report>,
         assignment: watch::Receiver<Option<Assignment>>,
     ) -> Self {
         Self {
             engine,
             files,
+            images,
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
             stops: Arc::new(Semaphore::new(STOPS_MAX)),
@@ -333,6 +337,7 @@ impl Executor {
         let Ok(_permit) = self.pulls.acquire().await else { return Ok(()) };
         self.step(instance, Step::Pulling).await;
         tracing::info!(instance.id = %instance, image, "pulling");
+        let before = self.engine.image_id(image).await?;
         let told: Mutex<Option<Instant>> = Mutex::new(None);
         let progress = |progress: PullProgress| {
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -345,7 +350,14 @@ impl Executor {
         self.engine.pull(image, &progress).await.map_err(|error| {
             let message = format!("image {image} cannot be pulled: {error}");
             Failure { message, ..Failure::from(error) }
-        })
+        })?;
+        // What was here already is not ours to collect.
+        if let Some(id) =
+            self.engine.image_id(image).await?.filter(|id| before.as_ref() != Some(id))
+        {
+            self.images.pulled(image, id);
+        }
+        Ok(())
     }
 
     async fn stop(

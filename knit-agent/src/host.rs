@@ -4,6 +4,7 @@
 //! because it shows the namespace of whoever mounted it.
 
 pub mod listeners;
+pub mod load;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

@@ -19,6 +19,7 @@ pub mod files;
 pub mod firewall;
 pub mod host;
 pub mod identity;
+pub mod images;
 pub mod last_assignment;
 pub mod loops;
 pub mod mesh;

@@ -6,6 +6,7 @@ pub mod peers;
 pub mod reach;
 pub mod reconcile;
 pub mod reports;
+pub mod upkeep;
 
 use std::time::Duration;
 

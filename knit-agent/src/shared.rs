@@ -6,13 +6,15 @@ use std::net::Ipv4Addr;
 use knit_agent_core::template::NodeContext;
 use knit_rpc::Timestamp;
 use knit_rpc::id::{InstanceId, NodeId};
-use knit_rpc::message::{Generation, InstanceStatus};
+use knit_rpc::message::{Generation, InstanceStatus, Usage};
+use knit_rpc::spec::VolumeName;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::engine::EngineInfo;
 use crate::identity::Identity;
+use crate::images::Images;
 use crate::last_assignment::Assignment;
 use crate::mesh::MeshAddress;
 use crate::registration::Registration;
@@ -43,6 +45,11 @@ pub struct Shared {
     /// Whether other nodes answered over the mesh, as the server asked; goes with the next beat.
     /// Written by `loops::assignments`, emptied by `loops::heartbeat`.
     pub probed: watch::Sender<BTreeMap<NodeId, bool>>,
+    /// What is here of what users named. Written by `loops::reconcile`.
+    pub volumes: watch::Sender<BTreeSet<VolumeName>>,
+    /// Written by `loops::upkeep`.
+    pub host: watch::Sender<HostFacts>,
+    pub images: Images,
     /// Counts how often a full report was asked for.
     pub asked: watch::Sender<Asked>,
 }
@@ -60,6 +67,16 @@ pub struct Asked {
 pub struct EngineFacts {
     pub info: Option<EngineInfo>,
     pub trouble: Option<String>,
+}
+
+/// How full the host is, and which images are here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Bytes of the file system that Docker stores on; 0 where it cannot be seen.
+    pub disk: u64,
+    pub usage: Usage,
+    /// By the names that instances use.
+    pub images: BTreeSet<String>,
 }
 
 /// Every instance on this node, as last seen.
@@ -85,6 +102,7 @@ impl Shared {
         registration: Option<Registration>,
         assignment: Option<Assignment>,
     ) -> Self {
+        let images = Images::load(&config.state_dir);
         Self {
             config,
             identity,
@@ -98,6 +116,9 @@ impl Shared {
             unkept: watch::Sender::default(),
             unheard: watch::Sender::default(),
             probed: watch::Sender::default(),
+            volumes: watch::Sender::default(),
+            host: watch::Sender::default(),
+            images,
             asked: watch::Sender::default(),
         }
     }

@@ -17,6 +17,7 @@ pub mod backoff;
 pub mod container;
 pub mod desired;
 pub mod exclusive;
+pub mod garbage;
 pub mod health;
 pub mod last_words;
 pub mod memory;
@@ -29,6 +30,7 @@ pub mod reconcile;
 pub mod status;
 pub mod template;
 pub mod timer;
+pub mod usage;
 pub mod volume;
 
 pub use action::Action;

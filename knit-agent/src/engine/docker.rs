@@ -4,13 +4,14 @@
 //! observe   labels -> list -> inspect those that changed (cache) -> Container
 //! create    ContainerPlan -> Docker's own body
 //! network   the node's own bridge network, and the users' · volume   the users' data
-//! pull      image -> Docker's steps -> bytes
+//! pull      image -> Docker's steps -> bytes · images   which are here, and who uses them
 //! probe     is it well? · logs   what did it write last?
 //! refusal   Docker's words -> will waiting mend it?
 //! ```
 
 mod cache;
 mod create;
+mod images;
 mod logs;
 mod network;
 mod observe;
@@ -33,6 +34,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use knit_agent_core::container::{ContainerPlan, LABEL_CLUSTER, LABEL_NODE, owner_labels};
+use knit_agent_core::garbage::Image;
 use knit_agent_core::network::{Network, NetworkPlan};
 use knit_agent_core::probe::Answer;
 use knit_agent_core::volume::VolumePlan;
@@ -124,6 +126,7 @@ impl Engine for Docker {
             kernel: version.kernel_version.unwrap_or_default(),
             cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(0),
             memory: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+            root: info.docker_root_dir.unwrap_or_default().into(),
         })
     }
 
@@ -175,14 +178,20 @@ impl Engine for Docker {
         volume::list(self, owner).await
     }
 
-    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
-        match self.client()?.inspect_image(image).await {
-            Ok(_) => Ok(true),
-            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => {
-                Ok(false)
-            }
-            Err(error) => Err(self.refusal(&error)),
-        }
+    async fn image_id(&self, image: &str) -> Result<Option<String>, EngineError> {
+        images::id(self, image).await
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, EngineError> {
+        images::list(self).await
+    }
+
+    async fn images_in_use(&self) -> Result<BTreeSet<String>, EngineError> {
+        images::in_use(self).await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<(), EngineError> {
+        images::remove(self, reference).await
     }
 
     async fn pull(

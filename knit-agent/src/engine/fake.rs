@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use knit_agent_core::container::{BRIDGE, ContainerPlan, owner_labels};
+use knit_agent_core::garbage::Image;
 use knit_agent_core::network::{Network, NetworkPlan};
 use knit_agent_core::observed::Healthcheck;
 use knit_agent_core::probe::Answer;
@@ -214,8 +215,28 @@ impl Engine for FakeEngine {
         Ok(names.filter_map(|name| VolumeName::parse(name).ok()).collect())
     }
 
-    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
-        Ok(self.lock().images.contains(image))
+    async fn image_id(&self, image: &str) -> Result<Option<String>, EngineError> {
+        Ok(self.lock().images.contains(image).then(|| format!("sha256:{image}")))
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, EngineError> {
+        let state = self.lock();
+        let shown = state.images.iter().map(|name| Image {
+            id: format!("sha256:{name}"),
+            tags: BTreeSet::from([name.clone()]),
+            digests: BTreeSet::new(),
+        });
+        Ok(shown.collect())
+    }
+
+    async fn images_in_use(&self) -> Result<BTreeSet<String>, EngineError> {
+        let state = self.lock();
+        Ok(state.containers.values().filter_map(|one| one.image_id.clone()).collect())
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<(), EngineError> {
+        self.lock().images.remove(reference);
+        Ok(())
     }
 
     async fn pull(

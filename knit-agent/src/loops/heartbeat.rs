@@ -1,12 +1,12 @@
 //! Says "I live" every two seconds, and what changed about the node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use knit_link::bus::{Bus, BusState};
 use knit_rpc::id::NodeId;
-use knit_rpc::message::{Heartbeat, NodeFacts, Usage};
+use knit_rpc::message::{Heartbeat, NodeFacts};
 use knit_rpc::subject;
 use tokio::time::sleep;
 
@@ -25,6 +25,8 @@ pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
     let mut mesh = shared.mesh.subscribe();
     let mut unkept = shared.unkept.subscribe();
     let mut unheard = shared.unheard.subscribe();
+    let mut volumes = shared.volumes.subscribe();
+    let mut host = shared.host.subscribe();
     let mut probed = shared.probed.subscribe();
     let mut asked = shared.asked.subscribe();
     let mut said: Option<(NodeFacts, Instant)> = None;
@@ -55,6 +57,8 @@ pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
                 said = None;
             }
             Ok(()) = asked.changed() => said = None,
+            Ok(()) = volumes.changed() => {}
+            Ok(()) = host.changed() => {}
             Ok(()) = probed.changed() => {}
             Ok(()) = engine.changed() => {}
             Ok(()) = mesh.changed() => {}
@@ -98,6 +102,7 @@ pub fn facts(shared: &Shared) -> NodeFacts {
     let engine = shared.engine.borrow().clone();
     let mesh = shared.mesh.borrow().clone();
     let info = engine.info.unwrap_or_default();
+    let host = shared.host.borrow().clone();
     NodeFacts {
         name: shared.config.name.clone(),
         wg_pubkey: mesh.as_ref().map(|mesh| mesh.pubkey.clone()).unwrap_or_default(),
@@ -110,10 +115,10 @@ pub fn facts(shared: &Shared) -> NodeFacts {
         trouble: engine.trouble.or_else(|| shared.unkept.borrow().clone()),
         cpus: info.cpus,
         memory: info.memory,
-        disk: 0,
-        usage: Usage::default(),
-        images: BTreeSet::new(),
-        volumes: BTreeSet::new(),
+        disk: host.disk,
+        usage: host.usage,
+        images: host.images,
+        volumes: shared.volumes.borrow().clone(),
         unheard: shared.unheard.borrow().clone(),
     }
 }

@@ -74,6 +74,8 @@ pub struct Reconciler {
     info: Option<EngineInfo>,
     networks: Vec<Network>,
     volumes: BTreeSet<VolumeName>,
+    /// Something was done that may have made or removed one.
+    volumes_changed: bool,
     /// Images that were found here, and when.
     images: BTreeMap<String, Instant>,
     /// What the firewall publishes; none before the first time.
@@ -117,7 +119,9 @@ impl Reconciler {
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
         let files = Files::new(&shared.config.state_dir);
         let assignment = shared.assignment.subscribe();
-        let executor = Executor::new(Arc::clone(&engine), files.clone(), sender, assignment);
+        let images = shared.images.clone();
+        let executor =
+            Executor::new(Arc::clone(&engine), files.clone(), images, sender, assignment);
         Self {
             shared,
             engine,
@@ -132,6 +136,7 @@ impl Reconciler {
             info: None,
             networks: Vec::new(),
             volumes: BTreeSet::new(),
+            volumes_changed: false,
             images: BTreeMap::new(),
             published: None,
             asserted: None,

@@ -6,6 +6,7 @@
 mod cluster;
 mod docker;
 mod firewall;
+mod garbage;
 mod lifecycle;
 mod mesh;
 mod registry;

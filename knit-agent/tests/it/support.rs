@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod dockerd;
 pub(crate) mod namespace;
+pub(crate) mod registry;
 pub(crate) mod server;
 
 use std::path::{Path, PathBuf};

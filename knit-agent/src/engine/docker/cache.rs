@@ -162,7 +162,6 @@ mod tests {
             exit_code: None,
             error: String::new(),
             healthcheck: None,
-            volumes: BTreeSet::new(),
         }
     }
 

@@ -34,12 +34,15 @@ impl Reconciler {
                 Wake::Step
             }
             Report::Tidied { failed } => {
+                self.volumes_changed = true;
                 self.memory.tidying.done(failed, knit_runtime::clock::now());
                 Wake::Read
             }
             Report::Done { instance, actions, failure } => {
                 self.memory.busy.remove(&instance);
                 self.memory.pulls.remove(&instance);
+                self.volumes_changed |=
+                    actions.iter().any(|action| matches!(action, Action::EnsureVolume { .. }));
                 let Some(failure) = failure else {
                     let was_stable = self.was_stable(&instance);
                     self.memory.succeeded(&instance, &actions, was_stable);

@@ -47,17 +47,35 @@ impl Reconciler {
     }
 
     async fn read_engine(&mut self, owner: &Owner) -> Result<(), EngineError> {
-        let due = self.asked_info_at.is_none_or(|at| at.elapsed() >= INFO_EVERY);
-        if due || self.troubles.engine.is_some() {
+        let due = self.asked_info_at.is_none_or(|at| at.elapsed() >= INFO_EVERY)
+            || self.troubles.engine.is_some();
+        if due {
             self.info = Some(within(READ_MAX, self.engine.info()).await?);
             self.asked_info_at = Some(Instant::now());
         }
+        let asks_volumes = due || self.volumes_changed;
+        let volumes = async {
+            let asked = asks_volumes.then(|| self.engine.volumes(owner));
+            match asked {
+                Some(asked) => within(READ_MAX, asked).await.map(Some),
+                None => Ok(None),
+            }
+        };
         let (containers, networks, volumes) = tokio::join!(
             within(READ_MAX, self.engine.list(owner)),
             within(READ_MAX, self.engine.networks()),
-            within(READ_MAX, self.engine.volumes(owner))
+            volumes,
         );
-        (self.containers, self.networks, self.volumes) = (Some(containers?), networks?, volumes?);
+        (self.containers, self.networks) = (Some(containers?), networks?);
+        if let Some(volumes) = volumes? {
+            self.volumes_changed = false;
+            self.volumes.clone_from(&volumes);
+            self.shared.volumes.send_if_modified(|known| {
+                let changed = *known != volumes;
+                *known = volumes;
+                changed
+            });
+        }
         Ok(())
     }
 

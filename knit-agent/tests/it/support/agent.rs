@@ -24,6 +24,7 @@ pub(crate) fn config(state_dir: &Path, server: &Server) -> Config {
         docker_socket: String::new(),
         name: "host-a".to_owned(),
         labels: [("role".to_owned(), "web".to_owned())].into(),
+        garbage: knit_agent_core::garbage::Marks::default(),
     }
 }
 

@@ -32,6 +32,20 @@ impl Dockerd {
         dockerd
     }
 
+    /// On a file system of its own of so many MiB, which ends with it.
+    pub(crate) async fn start_on(mib: u32) -> Self {
+        let mut dockerd = Self { process: None, dir: TempDir::new(), group: unique("/knit-test-") };
+        let data = dockerd.path("data");
+        std::fs::create_dir_all(&data).unwrap();
+        let size = format!("size={mib}m");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "knit-test"]).arg(&data);
+        assert!(mount.status().unwrap().success());
+        dockerd.run().await;
+        dockerd.import_image().await;
+        dockerd
+    }
+
     pub(crate) fn socket(&self) -> String {
         self.path("s").display().to_string()
     }

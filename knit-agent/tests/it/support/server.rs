@@ -76,13 +76,37 @@ impl Server {
         self.bus.put(&subject::tasks(node), message).await.unwrap();
     }
 
+    /// The same, with whatever else an assignment says.
+    pub(crate) async fn assign_with(
+        &self,
+        node: &NodeId,
+        counter: u64,
+        instances: &[(AssignedInstance, InstanceSpec)],
+        change: impl FnOnce(&mut NodeAssignment),
+    ) {
+        let mut assignment = self.unsigned(node, counter, instances);
+        change(&mut assignment);
+        let message = signed::sign(&self.key, Context::Assignment, &assignment).unwrap();
+        self.bus.put(&subject::tasks(node), message).await.unwrap();
+    }
+
     pub(crate) fn assignment(
         &self,
         node: &NodeId,
         counter: u64,
         instances: &[(AssignedInstance, InstanceSpec)],
     ) -> Vec<u8> {
-        let assignment = NodeAssignment {
+        let assignment = self.unsigned(node, counter, instances);
+        signed::sign(&self.key, Context::Assignment, &assignment).unwrap()
+    }
+
+    fn unsigned(
+        &self,
+        node: &NodeId,
+        counter: u64,
+        instances: &[(AssignedInstance, InstanceSpec)],
+    ) -> NodeAssignment {
+        NodeAssignment {
             cluster: self.cluster.clone(),
             node: node.clone(),
             generation: Generation { epoch: 1, counter },
@@ -92,8 +116,7 @@ impl Server {
             networks: Vec::new(),
             remove_volumes: std::collections::BTreeSet::new(),
             keep_images: std::collections::BTreeSet::new(),
-        };
-        signed::sign(&self.key, Context::Assignment, &assignment).unwrap()
+        }
     }
 
     async fn take_reports(
