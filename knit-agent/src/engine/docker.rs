@@ -247,6 +247,7 @@ impl Engine for Docker {
             let options = StopContainerOptionsBuilder::new().t(seconds).build();
             let client = self.patient_client(grace.as_secs())?;
             let stopped = client.stop_container(container, Some(options)).await;
+            self.cache.touch(container);
             return unless(404, stopped).map_err(|error| self.refusal(&error));
         }
         let found = self.client()?.inspect_container(container, None).await;
