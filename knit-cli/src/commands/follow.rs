@@ -24,6 +24,10 @@ const POLL: Duration = Duration::from_millis(150);
 /// How long a slot must be without a place before we give up: nodes may be just joining.
 const UNPLACED_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long everything must run before a first revision counts as running: its rollout goes on to
+/// watch it for `bake`, but there is nothing to go back to.
+const FIRST_SETTLES: Duration = Duration::from_secs(1);
+
 /// A revision that is being followed.
 pub(super) struct Followed {
     client: ApiClient,
@@ -32,6 +36,7 @@ pub(super) struct Followed {
     revision: u64,
     teller: Teller,
     unplaced_since: Option<Instant>,
+    runs_since: Option<Instant>,
     silent: bool,
 }
 
@@ -49,6 +54,7 @@ impl Followed {
             revision,
             teller: Teller::default(),
             unplaced_since: None,
+            runs_since: None,
             silent: false,
         }
     }
@@ -99,17 +105,22 @@ impl Followed {
             eprintln("the server answers again");
         }
         self.teller.tell(&view);
-        Ok(match judge(&view, self.revision) {
+        let judgement = judge(&view, self.revision);
+        let lasts = |since: &mut Option<Instant>, still: bool, patience: Duration| {
+            *since = still.then(|| since.unwrap_or_else(Instant::now));
+            since.is_some_and(|since| since.elapsed() >= patience)
+        };
+        let unplaced = judgement == Judgement::NoPlace;
+        let unplaced = lasts(&mut self.unplaced_since, unplaced, UNPLACED_PATIENCE);
+        let settles = FIRST_SETTLES.min(view.spec.update.bake.duration());
+        let runs = lasts(&mut self.runs_since, judgement == Judgement::FirstRuns, settles);
+        Ok(match judgement {
             Judgement::Over(outcome) => Some(outcome),
-            Judgement::Waiting => {
-                self.unplaced_since = None;
-                None
+            Judgement::NoPlace if unplaced => {
+                Some(Outcome::Impossible(outcome::places_missing(&view), Vec::new()))
             }
-            Judgement::NoPlace => {
-                let since = *self.unplaced_since.get_or_insert_with(Instant::now);
-                let over = since.elapsed() >= UNPLACED_PATIENCE;
-                over.then(|| Outcome::Impossible(outcome::places_missing(&view), Vec::new()))
-            }
+            Judgement::FirstRuns if runs => Some(Outcome::Running(view.replicas)),
+            Judgement::Waiting | Judgement::NoPlace | Judgement::FirstRuns => None,
         })
     }
 }
@@ -120,6 +131,8 @@ enum Judgement {
     Waiting,
     /// A slot has no node, and there is nothing that the server would go back to.
     NoPlace,
+    /// Everything runs, and there is nothing that the server would go back to.
+    FirstRuns,
 }
 
 /// Where the revision stands that we follow.
@@ -141,9 +154,9 @@ fn judge(view: &DeploymentView, revision: u64) -> Judgement {
 fn own(view: &DeploymentView, rollout: &RolloutView) -> Judgement {
     let message = || rollout.message.clone().unwrap_or_default();
     match rollout.state {
-        RolloutState::Running if view.unplaced.is_empty() || rollout.from.is_some() => {
-            Judgement::Waiting
-        }
+        RolloutState::Running if rollout.from.is_some() => Judgement::Waiting,
+        RolloutState::Running if view.state == DeploymentState::Running => Judgement::FirstRuns,
+        RolloutState::Running if view.unplaced.is_empty() => Judgement::Waiting,
         RolloutState::Running => Judgement::NoPlace,
         RolloutState::Paused => Judgement::Over(Outcome::Paused(message(), rollout.log.clone())),
         RolloutState::Succeeded => ended(view),

@@ -67,6 +67,7 @@ fn way_back(rollout: &RolloutView) -> Option<String> {
 fn baking(view: &DeploymentView, rollout: &RolloutView) -> Option<String> {
     let bake = view.spec.update.bake;
     let all = rollout.state == RolloutState::Running
+        && rollout.from.is_some()
         && rollout.slots > 0
         && rollout.healthy >= rollout.slots
         && bake.as_millis() > 0;

@@ -33,6 +33,15 @@ fn success_counts_when_the_replicas_run() {
 }
 
 #[test]
+fn a_first_revision_that_runs_is_not_waited_for_until_its_rollout_has_ended() {
+    let mut first = rollout(RolloutState::Running);
+    first.from = None;
+    let mut view = with(first);
+    view.state = DeploymentState::Running;
+    assert_eq!(judge(&view, 2), Judgement::FirstRuns);
+}
+
+#[test]
 fn a_rollout_that_is_rolled_back_ends_when_the_old_revision_is_there_again() {
     assert_eq!(judge(&way_back_from_2(RolloutState::Running), 2), Judgement::Waiting);
     let Judgement::Over(outcome) = judge(&way_back_from_2(RolloutState::RolledBack), 2) else {
