@@ -238,7 +238,12 @@ fn stable_before(known: &Deployment) -> Option<u64> {
 }
 
 fn advance(deployment: &mut Deployment, spec: DeploymentSpec, cause: Cause, now: Timestamp) {
-    if deployment.rollout.is_some() {
+    if let Some(rollout) = &deployment.rollout {
+        // All of it was healthy, only not for long yet: the best there is to go back to.
+        let was_healthy = rollout.healthy > 0 && rollout.healthy >= deployment.spec.replicas;
+        if deployment.stable.is_none() && was_healthy {
+            deployment.stable = Some(deployment.revision);
+        }
         end(deployment, RolloutState::Superseded, None, Vec::new(), now);
     }
     deployment.revision += 1;

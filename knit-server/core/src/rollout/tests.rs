@@ -389,6 +389,19 @@ fn a_later_deploy_supersedes_the_one_under_way() {
 }
 
 #[test]
+fn a_healthy_first_revision_is_gone_back_to_before_it_has_baked() {
+    let mut snapshot = cluster(3);
+    want(&mut snapshot, "v1", 2, UpdateSpec::default());
+    settle(&mut snapshot, NOW);
+    round(&mut snapshot, 0);
+    round(&mut snapshot, 1);
+    assert_eq!(deployment(&snapshot).stable, None, "it bakes");
+    want(&mut snapshot, "v2", 2, UpdateSpec::default());
+    let next = deployment(&snapshot);
+    assert_eq!((next.stable, next.rollout.as_ref().unwrap().from), (Some(1), Some(1)));
+}
+
+#[test]
 fn what_needs_no_new_container_recreates_nothing() {
     let mut snapshot = proven(2, UpdateSpec::default());
     let before: Vec<_> = snapshot.instances.keys().cloned().collect();
