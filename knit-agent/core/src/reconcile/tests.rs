@@ -10,10 +10,12 @@ use super::*;
 use crate::desired::Owner;
 use crate::observed::Listener;
 
+mod healing;
 mod model;
 mod properties;
 mod stores;
 mod tables;
+mod walk;
 
 pub(crate) fn owner() -> Owner {
     Owner { cluster: ClusterId::from_bytes([1; 16]), node: NodeId::from_bytes([2; 16]) }
@@ -93,4 +95,24 @@ pub(crate) fn listener(port: u16) -> Listener {
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(seconds * 1_000)
+}
+
+fn names(actions: &[Action]) -> Vec<&'static str> {
+    let name = |action: &Action| match action {
+        Action::Publish(_) => "publish",
+        Action::Pull { .. } => "pull",
+        Action::WriteFiles { .. } => "write",
+        Action::EnsureNetwork { .. } => "ensure-network",
+        Action::EnsureVolume { .. } => "ensure-volume",
+        Action::RemoveNetwork(_) => "remove-network",
+        Action::RemoveVolume(_) => "remove-volume",
+        Action::Create { .. } => "create",
+        Action::Start { .. } => "start",
+        Action::Stop { .. } => "stop",
+        Action::Remove { .. } => "remove",
+        Action::RemoveFiles { .. } => "remove-files",
+        Action::GiveUp { .. } => "give-up",
+        Action::Fail { .. } => "fail",
+    };
+    actions.iter().map(name).collect()
 }

@@ -23,26 +23,6 @@ fn decide(desired: &Desired, observed: &Observed, seconds: u64) -> Vec<Action> {
     reconcile(desired, observed, &BTreeSet::new(), at(seconds))
 }
 
-fn names(actions: &[Action]) -> Vec<&'static str> {
-    let name = |action: &Action| match action {
-        Action::Publish(_) => "publish",
-        Action::Pull { .. } => "pull",
-        Action::WriteFiles { .. } => "write",
-        Action::EnsureNetwork { .. } => "ensure-network",
-        Action::EnsureVolume { .. } => "ensure-volume",
-        Action::RemoveNetwork(_) => "remove-network",
-        Action::RemoveVolume(_) => "remove-volume",
-        Action::Create { .. } => "create",
-        Action::Start { .. } => "start",
-        Action::Stop { .. } => "stop",
-        Action::Remove { .. } => "remove",
-        Action::RemoveFiles { .. } => "remove-files",
-        Action::GiveUp { .. } => "give-up",
-        Action::Fail { .. } => "fail",
-    };
-    actions.iter().map(name).collect()
-}
-
 fn published(observed: &Observed) -> Vec<(u16, Ipv4Addr)> {
     observed.published.iter().map(|(key, target)| (key.port, target.address)).collect()
 }
