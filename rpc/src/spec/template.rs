@@ -1,0 +1,31 @@
+//! Files that are rendered on the node.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::octal;
+
+/// A file in the container, rendered on the node with handlebars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TemplateSpec {
+    /// Absolute path in the container.
+    pub destination: String,
+    /// Knows `env`, `node`, `deployment`, `slot`, `ports` and `mesh`; an unknown variable is an
+    /// error.
+    pub content: String,
+    /// Permission bits; travels as octal digits such as `"0444"`, which manifests write too.
+    #[serde(default = "mode_default", with = "octal")]
+    #[schema(value_type = String)]
+    pub mode: u32,
+    #[serde(default)]
+    pub uid: u32,
+    #[serde(default)]
+    pub gid: u32,
+}
+
+/// Permission bits of a template when the manifest says nothing: read by all, written by none.
+pub const TEMPLATE_MODE_DEFAULT: u32 = 0o444;
+
+fn mode_default() -> u32 {
+    TEMPLATE_MODE_DEFAULT
+}
