@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use knit_rpc::api::{Availability, NodeState, Reserved};
 use knit_rpc::constraint::{Attribute, Value};
 use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
-use knit_rpc::spec::{DeploymentSpec, VolumeName};
+use knit_rpc::spec::{DeploymentSpec, Mode, VolumeName};
 
 pub(crate) use obstacle::node_name;
 pub use obstacle::{Context, Obstacle, Resource};
@@ -80,7 +80,15 @@ pub struct Host<'a> {
 pub trait Listener<'a>: FnMut(Obstacle<'a>) -> ControlFlow<()> {}
 impl<'a, F: FnMut(Obstacle<'a>) -> ControlFlow<()>> Listener<'a> for F {}
 
-/// Tells what does not change while a plan is made: labels, `where`, the state of the node.
+/// Whether no other node will do: the slot's data is here, or it is one on every node. Then being
+/// cordoned or drained does not count: a new revision would otherwise have no place at all.
+pub(crate) fn is_tied(needs: &Needs<'_>, node: &NodeId, placements: &Placements<'_>) -> bool {
+    needs.spec.mode == Mode::EveryNode
+        || volumes(needs.spec, needs.slot).any(|volume| placements.bound(&volume) == Some(node))
+}
+
+/// Tells what does not change while a plan is made: labels, `where`, the state of the node, and,
+/// last, what people said that it is there for.
 pub fn fixed<'a>(
     spec: &'a DeploymentSpec,
     node: &'a Node,
@@ -189,9 +197,12 @@ pub fn obstacles<'a>(
     host: &Host<'a>,
     placements: &'a Placements<'_>,
 ) -> Vec<Obstacle<'a>> {
+    let tied = is_tied(needs, &host.node.id, placements);
     let mut found = Vec::new();
-    let mut note = |obstacle| {
-        found.push(obstacle);
+    let mut note = |obstacle: Obstacle<'a>| {
+        if !(tied && obstacle.is_availability()) {
+            found.push(obstacle);
+        }
         ControlFlow::Continue(())
     };
     let _ = of_data(needs, &host.node.id, placements, &mut note);
@@ -252,8 +263,8 @@ fn is_wanted_on(node: &Node, spec: &DeploymentSpec) -> bool {
         && meets_constraint(node, spec)
 }
 
-/// The nodes that should have an instance of a deployment with `mode: every-node`. A node that is
-/// lost or not ready keeps its slot; a cordoned one keeps what it has, and gets nothing new.
+/// The nodes that should have an instance of a deployment with `mode: every-node`: cordoned ones
+/// too, and those that are lost or not ready keep their slot.
 pub fn every_node<'a>(
     snapshot: &'a Snapshot,
     verdicts: &Verdicts,

@@ -275,6 +275,11 @@ impl Obstacle<'_> {
         }
     }
 
+    /// Whether it is what people said that the node is there for.
+    pub(crate) fn is_availability(&self) -> bool {
+        matches!(self, Self::Cordoned | Self::Draining)
+    }
+
     /// Whether its summary leaves an amount out.
     pub(super) fn has_amount(&self) -> bool {
         matches!(self, Self::Short { .. })

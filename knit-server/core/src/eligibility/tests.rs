@@ -162,14 +162,15 @@ fn data_keeps_its_slot_where_it_is() {
         snapshot.volumes.insert(VolumeName::parse(name).unwrap(), volume);
     };
     bind(&mut snapshot, "default/data.0", 2, false);
-    node_mut(&mut snapshot, 2).availability = Availability::Cordoned;
+    node_mut(&mut snapshot, 2).facts.docker = None;
     let told = refused(&snapshot, 1, 0);
-    assert_eq!(told.summary, "its data is on n2: it is cordoned");
+    let why = "its data is on n2: it is not ready: its Docker has not answered yet";
+    assert_eq!(told.summary, why);
+    node_mut(&mut snapshot, 2).facts.docker = Some("27.1".to_owned());
     let spec = snapshot.deployments[&deployment_id(1)].spec.clone();
     node_mut(&mut snapshot, 2).availability = Availability::Draining;
     assert!(may_stay(&snapshot, &node_id(2), &spec), "it stays with its data");
     assert!(may_stay(&snapshot, &node_id(1), &spec));
-    node_mut(&mut snapshot, 2).availability = Availability::Active;
 
     bind(&mut snapshot, "default/more.0", 3, false);
     let apart = "its data is apart: volume default/data.0 is on n2, volume default/more.0 on n3";
@@ -240,4 +241,18 @@ fn an_assignment_that_no_message_carries_is_refused_with_the_numbers() {
         told.reasons[0].contains("5567 KiB of specs, at most 4096 KiB travel in one message"),
         "{told:?}"
     );
+}
+
+#[test]
+fn cordoning_keeps_no_slot_from_the_only_node_that_it_may_have() {
+    for (every_node, expected) in [(false, 0), (true, 1)] {
+        let mut snapshot = cluster(1);
+        node_mut(&mut snapshot, 1).availability = Availability::Cordoned;
+        deploy(&mut snapshot, 1, 1, instance_spec("a"));
+        amend(&mut snapshot, 1, |spec| {
+            spec.mode = if every_node { Mode::EveryNode } else { Mode::Replicated };
+        });
+        settle(&mut snapshot, NOW);
+        assert_eq!(snapshot.instances.len(), expected, "every_node: {every_node}");
+    }
 }

@@ -101,6 +101,8 @@ struct Seen<'a> {
     verdict: Option<&'a Verdict>,
     /// Whether nothing speaks against it that stays while a plan is made.
     allowed: bool,
+    /// As `allowed`, for a slot that is tied to it.
+    allowed_tied: bool,
     /// Whether it takes a slot that has nothing yet.
     fits: bool,
     has_image: bool,
@@ -309,7 +311,10 @@ impl<'a> Chooser<'a> {
         let stop = &mut |_: Obstacle<'_>| ControlFlow::Break(());
         let needs = self.needs(wanted);
         let host = self.host(placements, at, self.siblings(at, wanted.slot));
-        self.nodes[at].allowed
+        let seen = &self.nodes[at];
+        let allowed = seen.allowed
+            || (seen.allowed_tied && eligibility::is_tied(&needs, &seen.node.id, placements));
+        allowed
             && eligibility::changing(&needs, &host, stop).is_continue()
             && eligibility::of_data(&needs, &host.node.id, placements, stop).is_continue()
     }
@@ -446,12 +451,19 @@ fn see<'a>(
             Some(*values.entry(node.label(name)).or_insert(next))
         };
         let groups = spec.spread.iter().zip(&mut values).map(group).collect();
+        let mut tied = ControlFlow::Continue(());
+        let allowed = eligibility::fixed(spec, node, verdict, &mut |obstacle| {
+            if !obstacle.is_availability() {
+                tied = ControlFlow::Break(());
+            }
+            ControlFlow::Break(())
+        });
         let next = areas.len();
         nodes.push(Seen {
             node,
             verdict,
-            allowed: eligibility::fixed(spec, node, verdict, &mut |_| ControlFlow::Break(()))
-                .is_continue(),
+            allowed: allowed.is_continue(),
+            allowed_tied: tied.is_continue(),
             fits: false,
             has_image: node.facts.images.contains(image),
             slots: 0,
