@@ -175,6 +175,14 @@ mod tests {
     }
 
     #[test]
+    fn no_secret_is_taken_from_the_command_line() {
+        for line in ["join --secret x", "init --secret", "join wgmesh://v1/x", "leave --secret x"] {
+            let line = std::iter::once("meshctl").chain(line.split(' '));
+            assert!(<Cli as clap::Parser>::try_parse_from(line.clone()).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
     fn interface_names() {
         for (name, valid) in [
             ("wg0", true),

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
-use meshctl_core::derive::{MeshKeys, MeshSubnet};
+use meshctl_core::derive::{MULTICAST_PORT, MeshKeys, MeshSubnet};
 use meshctl_core::mesh::{Mesh, Settings};
 use meshctl_core::message::sanitize_hostname;
 use tokio::sync::{mpsc, watch};
@@ -52,6 +52,11 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         args.listen_port != keys.gossip_port,
         "--listen-port {} is this mesh's exchange port: choose another",
         args.listen_port
+    );
+
+    anyhow::ensure!(
+        args.no_lan_discovery || args.listen_port != MULTICAST_PORT,
+        "--listen-port {MULTICAST_PORT} is that of LAN discovery: choose another, or add --no-lan-discovery",
     );
 
     // The socket first: a second daemon must fail before it touches the first one's device.

@@ -16,6 +16,7 @@ mod effect;
 mod event;
 mod hearing;
 mod limiter;
+mod observed;
 mod peer;
 mod peer_table;
 mod replay;
@@ -34,7 +35,8 @@ use crate::derive::{MeshKeys, MeshSubnet};
 use crate::key::PublicKey;
 use crate::state_file::CachedPeer;
 use contacts::Contacts;
-use limiter::Limiter;
+use limiter::{Limiter, Muffle};
+use observed::Observed;
 use peer_table::PeerTable;
 use replay::Replay;
 
@@ -74,12 +76,14 @@ pub struct Mesh {
     moved_at: Option<u64>,
     /// Who contests our address although it should yield, since when.
     clash: Option<(PublicKey, u64)>,
-    /// Our public endpoint as another node observed it.
-    observed: Option<SocketAddr>,
+    observed: Observed,
     peers: PeerTable,
     contacts: Contacts,
     replay: Replay,
     limiter: Limiter,
+    /// Announces have a limiter of their own: who floods one path does not close the other.
+    lan_limiter: Limiter,
+    clock_reports: Muffle,
     configured: BTreeMap<PublicKey, PeerConfig>,
     announce_at: u64,
     announces: u64,
@@ -101,11 +105,13 @@ impl Mesh {
             ip: mesh_ip,
             moved_at: None,
             clash: None,
-            observed: None,
+            observed: Observed::default(),
             peers: PeerTable::new(settings.subnet),
             contacts: Contacts::default(),
             replay: Replay::default(),
             limiter: Limiter::default(),
+            lan_limiter: Limiter::default(),
+            clock_reports: Muffle::default(),
             configured: BTreeMap::new(),
             announce_at: now.mono_ms,
             announces: 0,
@@ -189,6 +195,8 @@ impl Mesh {
         }
         self.replay.lapse(now);
         self.limiter.lapse(now);
+        self.lan_limiter.lapse(now);
+        self.observed.lapse(now);
     }
 
     fn speak_when_due(&mut self, now: Now, effects: &mut Vec<Effect>) {

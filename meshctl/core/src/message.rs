@@ -48,6 +48,34 @@ pub struct Extension {
     /// A number that differs from one start of the daemon to the next: one that has just started
     /// knows nobody, and whoever hears it greets it at once.
     pub boot: u64,
+    /// What the message was sent as. The envelope's type stands outside the seal and its path is
+    /// anybody's choice: one that says otherwise was overheard and sent on.
+    #[serde(rename = "type")]
+    pub sent: Sent,
+}
+
+/// What a message was sent as, and on which path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Sent {
+    Hello,
+    Reply,
+    /// In-mesh gossip.
+    Announce,
+    /// To the multicast group.
+    Lan,
+}
+
+impl Sent {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "HELLO" => Some(Self::Hello),
+            "REPLY" => Some(Self::Reply),
+            "ANNOUNCE" => Some(Self::Announce),
+            "LAN" => Some(Self::Lan),
+            _ => None,
+        }
+    }
 }
 
 /// A peer as another node tells of it: hearsay.
@@ -85,6 +113,8 @@ pub struct Heard {
     pub known_peers: Vec<HeardOf>,
     pub observed_endpoint: Option<SocketAddr>,
     pub boot: Option<u64>,
+    /// Absent from a Go node's messages.
+    pub sent: Option<Sent>,
 }
 
 /// One known peer of an announcement, checked.
@@ -106,6 +136,8 @@ pub enum Claim {
 impl Claim {
     fn parse(text: &str) -> Self {
         if let Ok(address) = text.parse::<SocketAddr>() {
+            // A mapped address must not slip past checks of IPv4 ranges.
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
             return match (address.port(), address.ip().is_unspecified()) {
                 (0, _) => Self::Unusable,
                 (port, true) => Self::Source(port),
@@ -129,8 +161,13 @@ impl Claim {
     }
 }
 
-/// Reads an announcement; `None` when nobody can be said to have sent it.
+/// Reads an announcement; `None` when nobody can be said to have sent it, and when it is a goodbye
+/// that somebody relabelled.
 pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
+    if !body.contains_key("mesh_ip") {
+        return None;
+    }
+    let extension = |field: &str| body.get("kn").and_then(|kn| kn.get(field));
     Some(Heard {
         key: key_of(body)?,
         hostname: text(body, "hostname").filter(|name| is_hostname(name)).map(str::to_owned),
@@ -148,7 +185,8 @@ pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
             })
             .collect(),
         observed_endpoint: text(body, "observed_endpoint").and_then(|text| text.parse().ok()),
-        boot: body.get("kn").and_then(|kn| kn.get("boot")).and_then(Value::as_u64),
+        boot: extension("boot").and_then(Value::as_u64),
+        sent: extension("type").and_then(Value::as_str).and_then(Sent::parse),
     })
 }
 
@@ -214,6 +252,8 @@ mod tests {
             ("[::]:51821", Claim::Source(51821)),
             (":4444", Claim::Source(4444)),
             ("node.example:4444", Claim::Source(4444)),
+            ("[::ffff:10.1.2.3]:4444", address("10.1.2.3:4444")),
+            ("[::ffff:0.0.0.0]:4444", Claim::Source(4444)),
             ("203.0.113.5:0", Claim::Unusable),
             ("203.0.113.5", Claim::Unusable),
             ("rubbish", Claim::Unusable),
@@ -238,15 +278,17 @@ mod tests {
         assert_eq!(heard.known_peers.len(), 1);
         assert!(!heard.introducer);
 
-        assert_eq!(read_announcement(&body(r#"{"wg_pubkey":"test-pubkey"}"#)), None);
-        let hostile = format!(r#"{{"wg_pubkey":"{KEY}","hostname":"a\nb"}}"#);
+        let short = r#"{"wg_pubkey":"test-pubkey","mesh_ip":"10.0.0.1"}"#;
+        assert_eq!(read_announcement(&body(short)), None);
+        let hostile = format!(r#"{{"wg_pubkey":"{KEY}","mesh_ip":"","hostname":"a\nb"}}"#);
         assert_eq!(read_announcement(&body(&hostile)).unwrap().hostname, None);
     }
 
     #[test]
-    fn a_relabelled_announcement_is_no_goodbye() {
+    fn an_announcement_is_no_goodbye_and_a_goodbye_no_announcement() {
         let goodbye = format!(r#"{{"wg_pubkey":"{KEY}","timestamp":1}}"#);
         assert!(read_goodbye(&body(&goodbye)).is_some());
+        assert_eq!(read_announcement(&body(&goodbye)), None);
         let relabelled = format!(r#"{{"wg_pubkey":"{KEY}","mesh_ip":"10.1.2.3"}}"#);
         assert_eq!(read_goodbye(&body(&relabelled)), None);
     }

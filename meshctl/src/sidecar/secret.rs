@@ -18,7 +18,7 @@ pub(super) fn load(flag: Option<&Path>) -> Result<Secret> {
     let secret = Secret::parse(&text)?;
     if secret.is_weak() {
         tracing::warn!(
-            "the mesh secret is short enough to be guessed from what this mesh sends: make one with `meshctl init`"
+            "the mesh secret may hold under 128 bits: whoever hears this mesh can try guesses against it; make one with `meshctl init`"
         );
     }
     Ok(secret)

@@ -66,3 +66,36 @@ async fn the_probe_answers_on_the_mesh_address_only() {
     assert_eq!(&answer, b"pong\npong\n");
     lan.on_host(1, || assert!(dial("192.168.77.2").is_err(), "not on the LAN address"));
 }
+
+/// Each of these ends a Go daemon, or its LAN discovery.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_dns_no_ipv6_and_a_port_that_coincides_are_no_obstacle() {
+    use meshctl_core::derive::{MULTICAST_PORT, MeshKeys};
+    use meshctl_core::secret::Secret;
+
+    let lan = Lan::new(2);
+    let secret = (0..u32::MAX).map(|number| format!("a secret of one test only {number}"));
+    let coincides = |text: &String| {
+        MeshKeys::derive(&Secret::parse(text).unwrap()).gossip_port == MULTICAST_PORT
+    };
+    std::fs::write(lan.secret_file(), secret.into_iter().find(coincides).unwrap()).unwrap();
+    for host in [1, 2] {
+        let script = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
+        assert!(lan.command(host, "sh").args(["-c", script]).status().unwrap().success());
+    }
+    let flags = ["--seed", "nowhere.invalid"];
+    let (one, two) = (lan.join(1, &flags), lan.join(2, &flags));
+    let (_, to) = (one.mesh_ip().await, two.mesh_ip().await);
+    eventually("a ping through the mesh", || lan.pings(1, &to).then_some(()));
+    let start = Instant::now();
+    loop {
+        let met = one.client.peers().await.unwrap().remove(0).discovered_via;
+        if ["lan", "dht"].iter().all(|via| met.iter().any(|how| how == via)) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "met by {met:?} only");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(one.log().contains("may hold under 128 bits"), "{}", one.log());
+    assert!(one.client.status().await.unwrap().uptime > 0, "counted from the start");
+}

@@ -38,6 +38,12 @@ impl MeshSubnet {
         self.net().contains(&address)
     }
 
+    /// Whether a node can have `address`: neither the network's own nor its broadcast.
+    pub fn is_host(self, address: Ipv4Addr) -> bool {
+        let net = self.net();
+        net.contains(&address) && address != net.network() && address != net.broadcast()
+    }
+
     /// The address of `key`; nonce 0 is the usual one, others follow a clash.
     pub fn address(self, key: &PublicKey, secret: &Secret, nonce: u32) -> Ipv4Addr {
         self.address_of_text(key.as_str(), secret, nonce)

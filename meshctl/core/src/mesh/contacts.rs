@@ -11,6 +11,12 @@ use crate::key::PublicKey;
 const HEARSAY_MAX: usize = 1000;
 const HEARSAY_TRIES: u32 = 5;
 const HEARSAY_FORGET_MS: u64 = 60_000;
+/// Hearsay is greeted at this pace at most: whoever tells of hosts does not aim us at them.
+const HEARSAY_PAUSE_MS: u64 = 30;
+const HEARSAY_BURST_MS: u64 = 32 * HEARSAY_PAUSE_MS;
+const HEARSAY_HOST_EVERY_MS: u64 = 500;
+/// A REPLY this long after the last HELLO to its sender answers nothing.
+const ASKED_MAX_MS: u64 = 10_000;
 const SEED_KNOWN_EVERY_MS: u64 = 45_000;
 
 #[derive(Default)]
@@ -19,6 +25,10 @@ pub(super) struct Contacts {
     hearsay: BTreeMap<PublicKey, Hearsay>,
     /// When each address last got a HELLO of whatever reason.
     greeted: BTreeMap<SocketAddr, u64>,
+    /// Whom a HELLO went to, when.
+    asked: BTreeMap<SocketAddr, u64>,
+    /// When hearsay may be greeted with a full burst again.
+    hearsay_full_at: u64,
 }
 
 struct Seed {
@@ -66,6 +76,26 @@ impl Contacts {
         due
     }
 
+    pub(super) fn asked(&mut self, address: SocketAddr, now: Now) {
+        self.asked.retain(|_, at| *at + ASKED_MAX_MS > now.mono_ms);
+        self.asked.insert(address, now.mono_ms);
+    }
+
+    /// Whether a REPLY from there answers a HELLO of ours.
+    pub(super) fn was_asked(&self, address: SocketAddr, now: Now) -> bool {
+        self.asked.get(&address).is_some_and(|at| at + ASKED_MAX_MS > now.mono_ms)
+    }
+
+    fn may_greet_hearsay(&mut self, control: SocketAddr, now: Now) -> bool {
+        let full_at = self.hearsay_full_at.max(now.mono_ms);
+        let admitted = full_at + HEARSAY_PAUSE_MS <= now.mono_ms + HEARSAY_BURST_MS
+            && self.may_greet(control, HEARSAY_HOST_EVERY_MS, now);
+        if admitted {
+            self.hearsay_full_at = full_at + HEARSAY_PAUSE_MS;
+        }
+        admitted
+    }
+
     /// Who is to be greeted now.
     pub(super) fn due(&mut self, now: Now) -> Vec<SocketAddr> {
         self.greeted.retain(|_, at| *at + HEARSAY_FORGET_MS > now.mono_ms);
@@ -77,11 +107,15 @@ impl Contacts {
                 to.push(*address);
             }
         }
-        self.hearsay.retain(|_, one| {
+        let mut hearsay = std::mem::take(&mut self.hearsay);
+        hearsay.retain(|_, one| {
             if one.next_at > now.mono_ms {
                 return true;
             }
             if one.tries < HEARSAY_TRIES {
+                if !self.may_greet_hearsay(one.control, now) {
+                    return true;
+                }
                 to.push(one.control);
             }
             // After the last try the entry only keeps the next mention from starting anew.
@@ -90,6 +124,7 @@ impl Contacts {
                 + if one.tries < HEARSAY_TRIES { 500 << one.tries } else { HEARSAY_FORGET_MS };
             one.tries <= HEARSAY_TRIES + 1
         });
+        self.hearsay = hearsay;
         to
     }
 }
@@ -127,6 +162,25 @@ mod tests {
         contacts.answered(&key, seed, at(160_000));
         assert_eq!(greeted(&mut contacts, 160_000, 200_000), 0);
         assert_eq!(greeted(&mut contacts, 200_000, 206_000), 4, "unanswered again: fast again");
+    }
+
+    #[test]
+    fn hearsay_of_a_thousand_hosts_is_followed_slowly() {
+        let mut contacts = Contacts::default();
+        for number in 1..=200_u8 {
+            let control = SocketAddr::from(([192, 0, 2, number], 1));
+            contacts.hear_of(PublicKey::from_bytes([number; 32]), control, at(0));
+        }
+        let first = contacts.due(at(0)).len();
+        let second: usize = (1..1_000).map(|ms| contacts.due(at(ms)).len()).sum();
+        assert_eq!((first, second), (32, 33));
+        let one = "198.51.100.1:1".parse().unwrap();
+        let mut aimed = Contacts::default();
+        for number in 1..=200_u8 {
+            aimed.hear_of(PublicKey::from_bytes([number; 32]), one, at(0));
+        }
+        let sent: usize = (0..10_000).step_by(50).map(|ms| aimed.due(at(ms)).len()).sum();
+        assert_eq!(sent, 20, "one host is not greeted more than twice a second");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::replay::Seen;
 use super::{CLASH_PATIENCE_MS, Mesh};
 use crate::envelope::{self, BadEnvelope, Kind, Opened};
 use crate::key::PublicKey;
-use crate::message::{Claim, Heard, read_announcement, read_goodbye};
+use crate::message::{Claim, Heard, Sent, read_announcement, read_goodbye};
 
 const GREET_LAN_EVERY_MS: u64 = 5_000;
 /// One that has started anew forgot what it was told a moment ago.
@@ -25,13 +25,19 @@ impl Mesh {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        if path == Path::Exchange && !self.limiter.admit(from.ip(), now) {
+        let limiter = match path {
+            Path::Exchange => &mut self.limiter,
+            Path::Lan => &mut self.lan_limiter,
+        };
+        if !limiter.admit(from.ip(), now) {
             return;
         }
         let opened = match envelope::open(&self.settings.keys.gossip_key, bytes, now.unix) {
             Ok(opened) => opened,
             Err(BadEnvelope::Clock(off_secs)) => {
-                effects.push(Effect::Report(Report::Clock { from, off_secs }));
+                if self.clock_reports.may_tell(from.ip(), now) {
+                    effects.push(Effect::Report(Report::Clock { from, off_secs }));
+                }
                 return;
             }
             // Other meshes share the multicast port: what does not open is not ours.
@@ -49,21 +55,19 @@ impl Mesh {
                 self.goodbye(from, &opened, now, effects);
             }
             (Path::Exchange, Some(kind), Seen::First) => {
-                self.message(Via::from(kind), from, &opened, now, effects);
-                if kind == Kind::Hello && !self.is_own(&opened) {
+                let heard = self.message(Via::from(kind), from, &opened, now, effects);
+                if kind == Kind::Hello && heard {
                     let reply = self.reply(from, now);
                     effects.push(reply);
                 }
             }
-            (Path::Lan, _, Seen::First) => self.message(Via::Lan, from, &opened, now, effects),
+            (Path::Lan, _, Seen::First) => {
+                self.message(Via::Lan, from, &opened, now, effects);
+            }
         }
     }
 
-    fn is_own(&self, opened: &Opened) -> bool {
-        let key = opened.body.get("wg_pubkey").and_then(serde_json::Value::as_str);
-        key == Some(self.settings.public_key.as_str())
-    }
-
+    /// Takes a message in; returns whether another node really sent it this way.
     fn message(
         &mut self,
         via: Via,
@@ -71,19 +75,26 @@ impl Mesh {
         opened: &Opened,
         now: Now,
         effects: &mut Vec<Effect>,
-    ) {
-        let Some(heard) = read_announcement(&opened.body) else { return };
+    ) -> bool {
+        let Some(heard) = read_announcement(&opened.body) else { return false };
+        if heard.sent.is_some_and(|sent| Some(sent) != sent_as(via, opened.kind)) {
+            return false;
+        }
         // Also when it is our own voice: a seed may name this very host.
         self.contacts.answered(&heard.key, from, now);
         if heard.key == self.settings.public_key {
-            return;
+            return false;
         }
-        if opened.kind == Some(Kind::Reply) {
-            self.learn_own_endpoint(heard.observed_endpoint);
+        if opened.kind == Some(Kind::Reply)
+            && let Some(SocketAddr::V4(seen)) = heard.observed_endpoint
+            && self.contacts.was_asked(from, now)
+        {
+            self.observed.vote(from.ip(), *seen.ip(), now);
         }
         self.store(via, from, &heard, opened.timestamp, now, effects);
         self.watch_for_clash(&heard, now, effects);
         self.follow_hearsay(&heard, now);
+        true
     }
 
     /// Writes down what a peer says of itself.
@@ -100,10 +111,10 @@ impl Mesh {
         let subnet = self.settings.subnet;
         let is_new = self.peers.get(&heard.key).is_none_or(|peer| !peer.is_active(now));
         let Some(peer) = self.peers.meet(heard.key, now) else { return };
-        if timestamp < peer.message_unix {
+        if timestamp < peer.message_unix && !peer.may_step_back(from.ip(), now) {
             return;
         }
-        let before = (peer.mesh_ip, peer.endpoint_address(), peer.hostname.clone());
+        let before = peer.shown();
         peer.heard_at = now.mono_ms;
         peer.heard_unix = now.unix;
         peer.message_at = Some(now.mono_ms);
@@ -128,7 +139,7 @@ impl Mesh {
             peer.foreign_subnet_reported = true;
             effects.push(Effect::Report(Report::ForeignSubnet { key: peer.key, ip }));
         }
-        if before != (peer.mesh_ip, peer.endpoint_address(), peer.hostname.clone()) || is_new {
+        if before != peer.shown() || is_new {
             effects.push(Effect::PeersChanged);
         }
         if is_new {
@@ -212,16 +223,6 @@ impl Mesh {
         }
     }
 
-    /// Behind NAT our public address is what others see of us.
-    fn learn_own_endpoint(&mut self, observed: Option<SocketAddr>) {
-        if let Some(SocketAddr::V4(address)) = observed
-            && is_public(*address.ip())
-        {
-            let ip = IpAddr::V4(*address.ip());
-            self.observed = Some(SocketAddr::new(ip, self.settings.listen_port));
-        }
-    }
-
     /// A goodbye is a hint: the peer gets a HELLO and is dropped if it does not answer.
     fn goodbye(&mut self, from: SocketAddr, opened: &Opened, now: Now, effects: &mut Vec<Effect>) {
         let Some(key) = read_goodbye(&opened.body) else { return };
@@ -231,6 +232,7 @@ impl Mesh {
         }
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.leaving_since = Some(now.mono_ms);
+        peer.hello_at = Some(now.mono_ms);
         let hello = self.hello(self.control_of(from.ip()), now);
         effects.push(hello);
     }
@@ -253,13 +255,13 @@ impl From<Kind> for Via {
     }
 }
 
-fn is_public(ip: std::net::Ipv4Addr) -> bool {
-    let shared = ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]);
-    !(ip.is_private()
-        || ip.is_loopback()
-        || ip.is_link_local()
-        || ip.is_multicast()
-        || ip.is_broadcast()
-        || ip.is_unspecified()
-        || shared)
+/// What an honest sender says that a message was sent as, if it came this way under this label.
+fn sent_as(via: Via, label: Option<Kind>) -> Option<Sent> {
+    match (via, label) {
+        (Via::Lan, _) => Some(Sent::Lan),
+        (_, Some(Kind::Hello)) => Some(Sent::Hello),
+        (_, Some(Kind::Reply)) => Some(Sent::Reply),
+        (_, Some(Kind::Announce)) => Some(Sent::Announce),
+        (_, Some(Kind::Goodbye) | None) => None,
+    }
 }

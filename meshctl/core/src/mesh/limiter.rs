@@ -36,6 +36,26 @@ impl Limiter {
     }
 }
 
+/// Says for each source whether it may be told of in the log again.
+#[derive(Default)]
+pub(super) struct Muffle {
+    told_at: BTreeMap<IpAddr, u64>,
+}
+
+const TELL_EVERY_MS: u64 = 60_000;
+const TOLD_MAX: usize = 64;
+
+impl Muffle {
+    pub(super) fn may_tell(&mut self, source: IpAddr, now: Now) -> bool {
+        self.told_at.retain(|_, at| *at + TELL_EVERY_MS > now.mono_ms);
+        let may = self.told_at.len() < TOLD_MAX && !self.told_at.contains_key(&source);
+        if may {
+            self.told_at.insert(source, now.mono_ms);
+        }
+        may
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +70,15 @@ mod tests {
         assert_eq!(admitted(10_000, 40), 20);
         assert_eq!(admitted(10_500, 40), 5);
         assert_eq!(admitted(60_000, 40), 20);
+    }
+
+    #[test]
+    fn a_source_is_told_of_once_a_minute_and_many_sources_not_at_all() {
+        let mut muffle = Muffle::default();
+        let mut told = |host: u8, mono_ms: u64| {
+            muffle.may_tell(IpAddr::from([192, 0, 2, host]), Now { mono_ms, unix: 0 })
+        };
+        assert!(told(1, 1) && !told(1, 2) && !told(1, 60_000) && told(1, 60_001));
+        assert_eq!((2..=255).filter(|host| told(*host, 60_002)).count(), TOLD_MAX - 1);
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::event::Now;
-use super::{ACTIVE_MAX_MS, HANDSHAKE_LIVE_MS};
+use super::{ACTIVE_MAX_MS, HANDSHAKE_LIVE_MS, HELLO_WHEN_SILENT_MS};
 use crate::key::PublicKey;
 
 /// An endpoint that never led to a handshake may be replaced by a lesser source after this long.
@@ -88,6 +88,19 @@ impl Peer {
 
     pub(super) fn is_live(&self, now: Now) -> bool {
         self.handshake_at.is_some_and(|at| now.mono_ms < at + HANDSHAKE_LIVE_MS)
+    }
+
+    /// What others are shown of it; a change is worth keeping.
+    pub(super) fn shown(&self) -> (Option<IpAddr>, Option<SocketAddr>, String, Vec<IpNet>) {
+        (self.mesh_ip, self.endpoint_address(), self.hostname.clone(), self.routes.clone())
+    }
+
+    /// Whether a message older than the last one counts. Otherwise a forged one from the future
+    /// would silence its victim: it counts from where the tunnel really leads, and after a pause.
+    pub(super) fn may_step_back(&self, host: IpAddr, now: Now) -> bool {
+        let from_tunnel = self.endpoint_address().is_some_and(|endpoint| endpoint.ip() == host);
+        let paused = self.message_at.is_none_or(|at| now.mono_ms >= at + HELLO_WHEN_SILENT_MS);
+        paused || (from_tunnel && self.is_live(now))
     }
 
     pub(super) fn endpoint_address(&self) -> Option<SocketAddr> {

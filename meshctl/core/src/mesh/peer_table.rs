@@ -18,6 +18,7 @@ const PEERS_MAX: usize = 1000;
 const FORGET_MS: u64 = 600_000;
 /// Who said goodbye has this long to contradict it.
 const GOODBYE_PATIENCE_MS: u64 = 2_000;
+const ASK_LEAVING_EVERY_MS: u64 = 500;
 const CACHE_AGE_MAX_SECS: i64 = 24 * 3600;
 
 /// A peer as the socket shows it.
@@ -70,10 +71,14 @@ impl PeerTable {
         self.peers.get_mut(key)
     }
 
-    /// The entry of a peer that speaks for itself; `None` when the table is full.
+    /// The entry of a peer that speaks for itself. A full table loses whoever proved least: names
+    /// cost a member nothing, a handshake needs a real node. `None` when all are live.
     pub(super) fn meet(&mut self, key: PublicKey, now: Now) -> Option<&mut Peer> {
         if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&key) {
-            return None;
+            let unproven = self.all().filter(|peer| !peer.is_live(now));
+            let least = unproven.min_by_key(|peer| (peer.handshake_at.is_some(), peer.heard_at))?;
+            let least = least.key;
+            self.peers.remove(&least);
         }
         Some(self.peers.entry(key).or_insert_with(|| Peer::new(key, now)))
     }
@@ -156,10 +161,14 @@ impl PeerTable {
     pub(super) fn silent(&self, now: Now) -> impl Iterator<Item = PublicKey> {
         let overdue =
             move |at: Option<u64>, after: u64| at.is_none_or(|at| at + after <= now.mono_ms);
-        self.all()
-            .filter(move |peer| overdue(peer.message_at, HELLO_WHEN_SILENT_MS))
-            .filter(move |peer| overdue(peer.hello_at, HELLO_EVERY_MS))
-            .map(|peer| peer.key)
+        let is_silent = move |peer: &&Peer| {
+            if peer.leaving_since.is_some() {
+                // One lost datagram must not make a goodbye come true.
+                return overdue(peer.hello_at, ASK_LEAVING_EVERY_MS);
+            }
+            overdue(peer.message_at, HELLO_WHEN_SILENT_MS) && overdue(peer.hello_at, HELLO_EVERY_MS)
+        };
+        self.all().filter(is_silent).map(|peer| peer.key)
     }
 
     /// Takes out and returns who is gone.
@@ -181,16 +190,19 @@ impl PeerTable {
         let mut owners: BTreeMap<Ipv4Addr, &Peer> = BTreeMap::new();
         for peer in self.all().filter(|peer| peer.is_active(now)) {
             let Some(IpAddr::V4(ip)) = peer.mesh_ip else { continue };
-            if ip == own_ip || !self.subnet.contains(ip) {
+            if ip == own_ip || !self.subnet.is_host(ip) {
                 continue;
             }
-            // Keys come in order, so the smaller one stands here already.
+            // Who is proven has it, then who has it already; keys come in order, so among the rest
+            // the smaller one stands here.
             let holds = |key: &PublicKey| configured.get(key).is_some_and(|has| has.mesh_ip == ip);
             let takes = match owners.get(&ip) {
                 None => true,
                 Some(owner) => {
-                    let rights =
-                        |peer: &Peer| (holds(&peer.key) && peer.is_live(now), peer.is_live(now));
+                    let rights = |peer: &Peer| {
+                        let (holds, is_live) = (holds(&peer.key), peer.is_live(now));
+                        (holds && is_live, is_live, holds)
+                    };
                     rights(peer) > rights(owner)
                 }
             };

@@ -7,24 +7,25 @@ use super::effect::Effect;
 use super::event::Now;
 use super::peer::Peer;
 use crate::envelope::{Kind, PROTOCOL, sealed_len};
-use crate::message::{Announcement, Extension, Goodbye, KnownPeer};
+use crate::message::{Announcement, Extension, Goodbye, KnownPeer, Sent};
 
 /// Longest datagram: it passes every path's MTU, and a Go receiver's buffer many times over.
 const DATAGRAM_MAX_BYTES: usize = 1200;
 
 impl Mesh {
     pub(super) fn announce(&self, now: Now) -> Effect {
-        Effect::Announce(render(&self.announcement(None, now)))
+        Effect::Announce(render(&self.announcement(Sent::Lan, None, now)))
     }
 
     pub(super) fn hello(&mut self, to: SocketAddr, now: Now) -> Effect {
-        let announcement = self.announcement(None, now);
+        self.contacts.asked(to, now);
+        let announcement = self.announcement(Sent::Hello, None, now);
         let plaintext = self.with_known_peers(announcement, Kind::Hello, now);
         Effect::Send { to, kind: Kind::Hello, plaintext }
     }
 
     pub(super) fn reply(&mut self, to: SocketAddr, now: Now) -> Effect {
-        let announcement = self.announcement(Some(to), now);
+        let announcement = self.announcement(Sent::Reply, Some(to), now);
         let plaintext = self.with_known_peers(announcement, Kind::Reply, now);
         Effect::Send { to, kind: Kind::Reply, plaintext }
     }
@@ -40,7 +41,7 @@ impl Mesh {
         }));
     }
 
-    fn announcement(&self, observed: Option<SocketAddr>, now: Now) -> Announcement {
+    fn announcement(&self, sent: Sent, observed: Option<SocketAddr>, now: Now) -> Announcement {
         let wildcard = format!("0.0.0.0:{}", self.settings.listen_port);
         Announcement {
             protocol: PROTOCOL,
@@ -48,14 +49,17 @@ impl Mesh {
             hostname: self.settings.hostname.clone(),
             mesh_ip: self.ip.to_string(),
             mesh_ipv6: None,
-            wg_endpoint: self.observed.map_or(wildcard, |address| address.to_string()),
+            wg_endpoint: self
+                .observed
+                .address()
+                .map_or(wildcard, |ip| format!("{ip}:{}", self.settings.listen_port)),
             introducer: false,
             routable_networks: self.settings.routes.clone(),
             timestamp: now.unix,
             known_peers: Vec::new(),
             observed_endpoint: observed.map(|address| address.to_string()),
             nat_type: None,
-            kn: Extension { boot: self.settings.boot },
+            kn: Extension { boot: self.settings.boot, sent },
         }
     }
 

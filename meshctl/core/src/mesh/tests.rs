@@ -1,5 +1,7 @@
 //! A few nodes on one imagined network, driven by hand.
 
+mod hostile;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::*;
@@ -329,7 +331,7 @@ fn one_address_is_routed_to_one_peer_and_the_live_one_keeps_it() {
         assert_eq!(owners.len(), 1, "{owners:?}");
         if first_is_live {
             let loser = if owners[0].key == two.key() { &*three } else { &*two };
-            assert_eq!(owners[0].key, two.key().min(three.key()));
+            assert_eq!(owners[0].key, two.key(), "who came first keeps it");
             let live = [DevicePeer { key: loser.key(), ..device_peer(loser, Some(5)) }];
             one.mesh.handle(Event::Device(&live), later(2));
             assert!(one.mesh.configured.contains_key(&loser.key()), "the live one has it now");

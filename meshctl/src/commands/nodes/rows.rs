@@ -129,7 +129,8 @@ mod tests {
             "mesh_ip": "10.1.0.1", "wg_pubkey": key, "endpoint": "", "mesh_last_seen": null,
             "last_heartbeat": 1_800_000_000_000_u64, "subnet": null, "labels": {"role": "web"},
             "instances": 2, "arch": "", "kernel": "", "docker": null, "agent_version": "",
-            "cpus": 1, "memory": 1,
+            "cpus": 1, "memory": 1, "disk": 1, "usage": {}, "reserved": {},
+            "availability": "active", "boot": "",
         }))
         .unwrap()
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use meshctl_core::derive::MULTICAST_PORT;
 use meshctl_core::mesh::Path;
 use socket2::{Domain, Socket, Type};
 use tokio::net::UdpSocket;
@@ -54,6 +55,12 @@ fn bind(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
+    if port == MULTICAST_PORT {
+        // One mesh in a thousand has its exchange there, beside the announces.
+        socket.set_reuse_address(true)?;
+    }
+    // The host may have joined groups by other sockets: those are not ours to hear.
+    socket.set_multicast_all_v4(false)?;
     socket.bind(&address.into())?;
     UdpSocket::from_std(socket.into())
 }

@@ -31,7 +31,9 @@ impl Multicast {
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.set_recv_buffer_size(1 << 20)?;
-        socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, MULTICAST_PORT).into())?;
+        // To the group and nothing else: no unicast datagram passes for an announce, other meshes
+        // are not heard, and the port stays free for whoever else has it.
+        socket.bind(&SocketAddrV4::new(group, MULTICAST_PORT).into())?;
         Ok(Self {
             group,
             mesh_interface: mesh_interface.to_owned(),
