@@ -1,5 +1,7 @@
 //! The agent on a real Docker and real nftables, with a neighbour in the mesh who looks on.
 
+mod stores;
+
 use std::net::Ipv4Addr;
 
 use knit_agent::agent::Agent;
