@@ -32,7 +32,7 @@ pub struct Rules {
     /// Bridges with containers.
     pub bridges: BTreeSet<String>,
     /// Where containers live.
-    pub subnet: Option<Ipv4Net>,
+    pub subnets: BTreeSet<Ipv4Net>,
     pub ports: PortMap,
 }
 
@@ -144,8 +144,8 @@ fn chains(text: &mut String, rules: &Rules) {
     if !bridges.is_empty() {
         let _ = writeln!(text, "    iifname != @inside fib saddr oifname {{ {bridges} }} drop");
     }
-    let subnet = rules.subnet.map(|subnet| subnet.trunc().to_string());
-    for guarded in ["@mesh_addr"].into_iter().chain(subnet.as_deref()) {
+    let subnets = rules.subnets.iter().map(|subnet| subnet.trunc().to_string());
+    for guarded in ["@mesh_addr".to_owned()].into_iter().chain(subnets) {
         let _ = writeln!(
             text,
             "    iifname != @inside ip daddr {guarded} ct state != {{ established, related }} drop"
@@ -215,7 +215,7 @@ mod tests {
             mesh_ip: Some(Ipv4Addr::new(10, 45, 0, 7)),
             inside: ["wg0", "lo", "evil\"name"].map(str::to_owned).into(),
             bridges: ["knit0".to_owned()].into(),
-            subnet: Some("10.208.4.0/24".parse().unwrap()),
+            subnets: ["10.208.4.0/24", "10.77.0.0/16"].map(|one| one.parse().unwrap()).into(),
             ports: ports(&[
                 (Scope::Mesh, 8080, 2),
                 (Scope::Public, 9090, 3),
@@ -230,6 +230,7 @@ mod tests {
             "elements = { tcp . 9090 : 10.208.0.3 . 80 }",
             "elements = { 192.0.2.1 . tcp . 53 : 10.208.0.4 . 80 }",
             "ip daddr 10.208.4.0/24 ct state != { established, related } drop",
+            "ip daddr 10.77.0.0/16 ct state != { established, related } drop",
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }

@@ -54,7 +54,7 @@ fn rules(ports: &[(Scope, u16, u8)]) -> Rules {
         mesh_ip: Some(MESH),
         inside: ["mesh0", "lo", "knit0"].map(str::to_owned).into(),
         bridges: ["knit0".to_owned()].into(),
-        subnet: Some("10.208.0.0/24".parse().unwrap()),
+        subnets: ["10.208.0.0/24".parse().unwrap()].into(),
         ports,
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
+use knit_agent_core::network::LABEL_NETWORK;
 use knit_agent_core::nft::Rules;
 use knit_agent_core::publish::PortMap;
 
@@ -71,12 +73,10 @@ impl Reconciler {
         let mut inside: BTreeSet<String> = bridges.clone();
         inside.insert("lo".to_owned());
         inside.extend(place.iter().map(|(_, interface)| interface.clone()));
-        Rules {
-            mesh_ip: place.map(|(ip, _)| ip),
-            inside,
-            bridges,
-            subnet: self.shared.registration.borrow().as_ref().map(|known| known.subnet),
-            ports,
-        }
+        let named = self.networks.iter().filter(|one| one.labels.contains_key(LABEL_NETWORK));
+        let mut subnets: BTreeSet<Ipv4Net> =
+            named.flat_map(|network| network.subnets.iter().copied()).collect();
+        subnets.extend(self.shared.registration.borrow().as_ref().map(|known| known.subnet));
+        Rules { mesh_ip: place.map(|(ip, _)| ip), inside, bridges, subnets, ports }
     }
 }

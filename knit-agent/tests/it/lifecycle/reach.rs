@@ -73,7 +73,7 @@ fn a_host_that_lives_answers_behind_its_guard_and_a_dead_one_does_not() {
             mesh_ip: Some(alive),
             inside: ["mesh0", "lo", "knit0"].map(str::to_owned).into(),
             bridges: ["knit0".to_owned()].into(),
-            subnet: Some("10.208.0.0/24".parse().unwrap()),
+            subnets: ["10.208.0.0/24".parse().unwrap()].into(),
             ..Rules::default()
         };
         Nftables::new().apply(&guard).await.unwrap();
