@@ -52,6 +52,11 @@ fn main() {
     let none = Dirty::Deployments(BTreeSet::new());
     measure("nothing dirty", 2.0, &settled, &none);
     measure("everything looked at, nothing to do", 200.0, &settled, &Dirty::All);
+    let crowded = wanted(|spec| {
+        spec.replicas = 10_000;
+        spec.max_per_node = Some(1);
+    });
+    measure("10 000 replicas, most fit nowhere", 200.0, &crowded, &one);
     let lost = lost(&settled);
     measure("a node is lost, all looked at", 200.0, &lost, &Dirty::All);
 }

@@ -194,3 +194,6 @@ impl<'a> Placements<'a> {
         self.volumes.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,15 +94,21 @@ struct Area {
     heap: BinaryHeap<Reverse<(OwnScore, usize, u32)>>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admits {
+    All,
+    /// Only slots that are tied to it.
+    Tied,
+    None,
+}
+
 /// What was seen of one node.
 #[derive(Debug)]
 struct Seen<'a> {
     node: &'a Node,
     verdict: Option<&'a Verdict>,
-    /// Whether nothing speaks against it that stays while a plan is made.
-    allowed: bool,
-    /// As `allowed`, for a slot that is tied to it.
-    allowed_tied: bool,
+    /// What it admits, by all that stays while a plan is made.
+    admits: Admits,
     /// Whether it takes a slot that has nothing yet.
     fits: bool,
     has_image: bool,
@@ -274,7 +280,7 @@ impl<'a> Chooser<'a> {
         spec: &DeploymentSpec,
         placements: &Placements<'a>,
     ) -> Option<Reverse<(OwnScore, usize, u32)>> {
-        let fits = self.nodes[at].allowed && {
+        let fits = self.nodes[at].admits == Admits::All && {
             let (deployment, spec_hash) = (&self.deployment, &self.spec_hash);
             let (asked, bytes) = (self.asked, self.bytes);
             let needs = Needs { deployment, slot: u32::MAX, spec, spec_hash, asked, bytes };
@@ -311,10 +317,12 @@ impl<'a> Chooser<'a> {
         let stop = &mut |_: Obstacle<'_>| ControlFlow::Break(());
         let needs = self.needs(wanted);
         let host = self.host(placements, at, self.siblings(at, wanted.slot));
-        let seen = &self.nodes[at];
-        let allowed = seen.allowed
-            || (seen.allowed_tied && eligibility::is_tied(&needs, &seen.node.id, placements));
-        allowed
+        let is_admitted = match self.nodes[at].admits {
+            Admits::All => true,
+            Admits::Tied => eligibility::is_tied(&needs, &host.node.id, placements),
+            Admits::None => false,
+        };
+        is_admitted
             && eligibility::changing(&needs, &host, stop).is_continue()
             && eligibility::of_data(&needs, &host.node.id, placements, stop).is_continue()
     }
@@ -451,19 +459,17 @@ fn see<'a>(
             Some(*values.entry(node.label(name)).or_insert(next))
         };
         let groups = spec.spread.iter().zip(&mut values).map(group).collect();
-        let mut tied = ControlFlow::Continue(());
-        let allowed = eligibility::fixed(spec, node, verdict, &mut |obstacle| {
-            if !obstacle.is_availability() {
-                tied = ControlFlow::Break(());
-            }
+        let mut admits = Admits::All;
+        let _ = eligibility::fixed(spec, node, verdict, &mut |obstacle| {
+            // It is told of last.
+            admits = if obstacle.is_availability() { Admits::Tied } else { Admits::None };
             ControlFlow::Break(())
         });
         let next = areas.len();
         nodes.push(Seen {
             node,
             verdict,
-            allowed: allowed.is_continue(),
-            allowed_tied: tied.is_continue(),
+            admits,
             fits: false,
             has_image: node.facts.images.contains(image),
             slots: 0,
