@@ -48,6 +48,7 @@ struct State {
     deaf: bool,
     stubborn: bool,
     slow_pull: Option<Duration>,
+    healthcheck: Option<Healthcheck>,
     /// Part of a container's name, part of a question, and what it answers; the last that fits.
     answers: Vec<(String, String, Option<Answer>)>,
     /// How often each container was asked each question.
@@ -115,6 +116,11 @@ impl FakeEngine {
         if let Some(name) = find(&mut state, name).map(|found| found.name.clone()) {
             state.logs.entry(name).or_default().push(line.to_owned());
         }
+    }
+
+    /// What HEALTHCHECKs say of containers that start from now on.
+    pub fn give_healthcheck(&self, healthcheck: Option<Healthcheck>) {
+        self.lock().healthcheck = healthcheck;
     }
 
     /// What a container's own HEALTHCHECK says from now on.
@@ -293,9 +299,11 @@ impl Engine for FakeEngine {
         let mut state = self.called(Call::Start, container)?;
         state.next += 1;
         let address = Ipv4Addr::new(10, 208, 0, state.next);
+        let healthcheck = state.healthcheck.clone();
         let found = find(&mut state, container).ok_or_else(|| missing(container))?;
         found.state = ContainerState::Running;
         found.started_at = Some(knit_runtime::clock::now());
+        found.healthcheck = healthcheck;
         let name = found.name.clone();
         let joined = state.joins.get(&name).cloned().unwrap_or_default();
         if let Some(found) = find(&mut state, container) {

@@ -21,6 +21,7 @@ use crate::support::server::Server;
 use crate::support::{TempDir, until};
 
 mod faults;
+mod health;
 mod reach;
 
 struct World {
