@@ -21,6 +21,8 @@ use crate::support::namespace::{Neighbour, in_namespace, run};
 use crate::support::server::Server;
 use crate::support::{TempDir, until};
 
+mod health;
+
 const MESH: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const PUBLISHED: (Ipv4Addr, u16) = (MESH, 8080);
 

@@ -1,6 +1,7 @@
 //! The engine on a real Docker.
 
 mod changes;
+mod health;
 mod options;
 mod stores;
 

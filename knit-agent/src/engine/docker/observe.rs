@@ -61,8 +61,10 @@ fn healthcheck(state: &Shown, config: &HealthConfig) -> Option<Healthcheck> {
     let answer = health.log.iter().flatten().next_back().map(|last| {
         let output = last.output.as_deref().unwrap_or_default();
         let output: Vec<&str> = output.split_whitespace().collect();
-        let code = last.exit_code.map(|code| format!("exit code {code}: ")).unwrap_or_default();
-        format!("{code}{}", output.join(" ")).chars().take(ANSWER_CHARS_MAX).collect::<String>()
+        let code = last.exit_code.map(|code| format!("exit code {code}"));
+        let said = Some(output.join(" ")).filter(|said| !said.is_empty());
+        let parts: Vec<String> = code.into_iter().chain(said).collect();
+        parts.join(": ").chars().take(ANSWER_CHARS_MAX).collect::<String>()
     });
     Some(Healthcheck {
         state: match health.status? {

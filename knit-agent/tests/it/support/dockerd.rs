@@ -112,6 +112,30 @@ impl Dockerd {
             .unwrap()
     }
 
+    /// The test's image with a HEALTHCHECK: every second, and after its first success one failure
+    /// is enough.
+    pub(crate) async fn image_with_healthcheck(&self, name: &str, command: &str) {
+        let client = self.client();
+        let made = self.docker(&["create", IMAGE, "true"]);
+        let options = "--start-period=20s --interval=1s --retries=1";
+        let check = format!("HEALTHCHECK {options} CMD {command}");
+        self.docker(&["commit", "--change", &check, made.trim(), name]);
+        self.docker(&["rm", made.trim()]);
+        assert!(client.inspect_image(name).await.is_ok());
+    }
+
+    fn docker(&self, arguments: &[&str]) -> String {
+        let mut docker = Command::new("docker");
+        docker.args(["-H", &format!("unix://{}", self.socket())]).args(arguments);
+        let output = docker.output().unwrap();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     async fn import_image(&self) {
         let root = self.path("image");
         for directory in ["bin", "www"] {
