@@ -54,10 +54,6 @@ impl Host {
     fn status(&self, one: &Instance) -> Option<InstanceStatus> {
         self.server.seen(|seen| seen.instances.get(&one.0.id).cloned())
     }
-
-    fn docker(&self, command: &str) -> String {
-        run(&format!("docker -H unix://{} {command}", self.dockerd.socket()))
-    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn sleeper(name: &str, revision: u64, more: Value) -> Instance {
 }
 
 impl Host {
-    fn docker(&self, words: &str) -> String {
+    pub(super) fn docker(&self, words: &str) -> String {
         run(&format!("docker -H unix://{} {words}", self.dockerd.socket()))
     }
 
