@@ -189,3 +189,44 @@ impl<'a> IntoIterator for &'a Instances {
         self.all.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn the_indexes_follow_every_change() {
+        let mut snapshot = cluster(2);
+        deploy(&mut snapshot, 1, 3, reserving("a", 100, 0));
+        deploy(&mut snapshot, 2, 1, reserving("b", 1000, 0));
+        for n in 1..=2 {
+            equip(&mut snapshot, n, 8, 0, 0);
+        }
+        settle(&mut snapshot, NOW);
+        let cpu = |snapshot: &crate::Snapshot, n| {
+            (snapshot.instances.count_on(&node_id(n)), snapshot.ledger(&node_id(n)).reserved())
+        };
+        let before: Vec<_> = (1..=2).map(|n| cpu(&snapshot, n)).collect();
+        assert_eq!(before.iter().map(|(count, _)| count).sum::<usize>(), 4);
+        assert_eq!(before.iter().map(|(_, reserved)| reserved.cpu_millis).sum::<u64>(), 1300);
+
+        let moved = snapshot.instances.on_node(&node_id(1)).next().unwrap().clone();
+        snapshot.instances.update(&moved.id, |instance| instance.node = node_id(2));
+        assert!(snapshot.instances.on_node(&node_id(1)).all(|row| row.id != moved.id));
+        assert_eq!(cpu(&snapshot, 2).0, before[1].0 + 1);
+        assert!(cpu(&snapshot, 2).1.cpu_millis > before[1].1.cpu_millis);
+
+        let id = InstanceId::derive(&moved.deployment, moved.slot, 0, 0);
+        snapshot.instances.insert(Instance { id: id.clone(), revision: 0, ..moved.clone() });
+        let slot = snapshot.instances.of_slot(&moved.deployment, moved.slot);
+        let slot: Vec<_> = slot.map(|row| row.id.clone()).collect();
+        assert_eq!(slot, [id, moved.id.clone()], "the newest last");
+
+        snapshot.instances.retain(|row| row.deployment != moved.deployment);
+        assert_eq!(snapshot.instances.of_deployment(&moved.deployment).count(), 0);
+        let rebuilt: Instances = snapshot.instances.clone().into_iter().collect();
+        assert_eq!(rebuilt, snapshot.instances);
+        assert_eq!(rebuilt.deployments().count(), snapshot.instances.deployments().count());
+    }
+}

@@ -10,7 +10,7 @@ use super::clusters::{clusters, wishes};
 use crate::eligibility::{self, ports_clash};
 use crate::ledger;
 use crate::liveness::judge;
-use crate::placement::{Choice, Chooser, Placements, Refused, Wanted};
+use crate::placement::{Chooser, Placements, Wanted};
 use crate::plan::{Dirty, plan};
 use crate::snapshot::{Deployment, Instance, Snapshot};
 use crate::testing::*;
@@ -21,21 +21,15 @@ fn spec_at<'a>(snapshot: &'a Snapshot, instance: &Instance) -> &'a DeploymentSpe
     deployment.revisions.get(&instance.revision).map_or(&deployment.spec, |known| &known.spec)
 }
 
-fn choose<'a>(
-    chooser: &mut Chooser<'a>,
-    placements: &Placements<'a>,
-    deployment: &Deployment,
-    slot: u32,
-) -> Result<Choice, Refused> {
-    let wanted = Wanted {
+fn wanted(deployment: &Deployment, slot: u32) -> Wanted<'_> {
+    Wanted {
         deployment: &deployment.id,
         slot,
         spec: &deployment.spec,
         spec_hash: &deployment.spec_hash,
         preferred: None,
         only: None,
-    };
-    chooser.choose(placements, &wanted)
+    }
 }
 
 proptest! {
@@ -150,7 +144,8 @@ proptest! {
             super::wish(&mut snapshot, one);
         }
         let verdicts = judge(&snapshot, NOW);
-        for deployment in snapshot.deployments.values() {
+        let replicated = |one: &&Deployment| one.spec.mode == Mode::Replicated;
+        for deployment in snapshot.deployments.values().filter(replicated) {
             let (id, spec) = (&deployment.id, &deployment.spec);
             let mut placements = Placements::of(&snapshot);
             let mut seasoned = Chooser::new(&snapshot, &verdicts, &placements, id, spec);
@@ -160,8 +155,15 @@ proptest! {
                     placements.remove(index.get(known.as_slice()));
                 }
                 let mut fresh = Chooser::new(&snapshot, &verdicts, &placements, id, spec);
-                let chosen = choose(&mut seasoned, &placements, deployment, *slot);
-                prop_assert_eq!(&chosen, &choose(&mut fresh, &placements, deployment, *slot));
+                let wanted = wanted(deployment, *slot);
+                let chosen = seasoned.choose(&placements, &wanted);
+                prop_assert_eq!(&chosen, &fresh.choose(&placements, &wanted));
+                let judged = fresh.judge(&placements, &wanted);
+                let fit = judged.iter().filter_map(|(node, judged)| {
+                    Some((judged.as_ref().ok()?.clone(), node.id.clone()))
+                });
+                let best = fit.min().map(|(_, id)| id);
+                prop_assert_eq!(chosen.as_ref().ok().map(|choice| choice.node.clone()), best);
                 let Ok(choice) = chosen else { continue };
                 for volume in choice.volumes {
                     placements.bind(volume, choice.node.clone());
