@@ -1,6 +1,7 @@
 //! What holds for every cluster.
 
 mod clusters;
+mod lives;
 mod placing;
 
 use std::collections::BTreeMap;
