@@ -104,7 +104,7 @@ impl Followed {
         if std::mem::take(&mut self.silent) {
             eprintln("the server answers again");
         }
-        self.teller.tell(&view);
+        self.teller.tell(&view, self.revision);
         let judgement = judge(&view, self.revision);
         let lasts = |since: &mut Option<Instant>, still: bool, patience: Duration| {
             *since = still.then(|| since.unwrap_or_else(Instant::now));
@@ -129,7 +129,7 @@ impl Followed {
 enum Judgement {
     Over(Outcome),
     Waiting,
-    /// A slot has no node, and there is nothing that the server would go back to.
+    /// All that is missing is a node for a slot.
     NoPlace,
     /// Everything runs, and there is nothing that the server would go back to.
     FirstRuns,
@@ -154,10 +154,10 @@ fn judge(view: &DeploymentView, revision: u64) -> Judgement {
 fn own(view: &DeploymentView, rollout: &RolloutView) -> Judgement {
     let message = || rollout.message.clone().unwrap_or_default();
     match rollout.state {
+        RolloutState::Running if only_places_missing(view) => Judgement::NoPlace,
         RolloutState::Running if rollout.from.is_some() => Judgement::Waiting,
         RolloutState::Running if view.state == DeploymentState::Running => Judgement::FirstRuns,
-        RolloutState::Running if view.unplaced.is_empty() => Judgement::Waiting,
-        RolloutState::Running => Judgement::NoPlace,
+        RolloutState::Running => Judgement::Waiting,
         RolloutState::Paused => Judgement::Over(Outcome::Paused(message(), rollout.log.clone())),
         RolloutState::Succeeded => ended(view),
         RolloutState::RolledBack => Judgement::Over(match rollout.cause {
@@ -172,6 +172,13 @@ fn own(view: &DeploymentView, rollout: &RolloutView) -> Judgement {
         }
         RolloutState::Superseded => Judgement::Over(Outcome::Superseded(view.revision)),
     }
+}
+
+/// Whether nothing else is on its way that could still make room or come right.
+fn only_places_missing(view: &DeploymentView) -> bool {
+    let is_first = view.rollout.as_ref().is_some_and(|rollout| rollout.from.is_none());
+    let missing = u32::try_from(view.unplaced.len()).unwrap_or(u32::MAX);
+    missing > 0 && (is_first || view.running.saturating_add(missing) >= view.replicas)
 }
 
 /// The rollout that leads back from the revision, if this is it.

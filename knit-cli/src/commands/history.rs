@@ -59,7 +59,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Scale => "scale".to_owned(),
         Cause::Restart => "restart".to_owned(),
         Cause::Rollback { to, of, automatic: true } => {
-            format!("{of} failed: back to {to}")
+            format!("{of} was given up: back to {to}")
         }
         Cause::Rollback { to, .. } => format!("rollback to {to}"),
     }
@@ -83,7 +83,7 @@ mod tests {
         let shown = table(&[back, failed], testing::NOW, false).to_string();
         let lines: Vec<&str> = shown.lines().collect();
         assert!(
-            lines[1].starts_with("3 (stable)  succeeded    2 failed: back to 1  web:1"),
+            lines[1].starts_with("3 (stable)  succeeded    2 was given up: back to 1  web:1"),
             "{shown}"
         );
         assert!(lines[2].contains("rolled-back  deploy"), "{shown}");

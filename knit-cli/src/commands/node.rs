@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use knit_rpc::Timestamp;
 use knit_rpc::api::{Availability, NodePatch, NodeView};
+use knit_rpc::spec::Cpus;
 use knit_runtime::terminal::{self, eprintln, printable};
 
 pub(super) use find::find;
@@ -89,7 +90,7 @@ async fn remove(args: RemoveNodeArgs) -> anyhow::Result<ExitCode> {
 /// One line for each thing that is known.
 fn details(node: &NodeView, now: Timestamp) -> String {
     let text = |value: Option<String>| value.filter(|text| !text.is_empty());
-    let millis = node.reserved.cpu_millis;
+    let reserved = Cpus::from_millis(u32::try_from(node.reserved.cpu_millis).unwrap_or(u32::MAX));
     let of = |part: u64, whole: u64| format!("{} of {}", size(part), size(whole));
     let known = node.id.is_some();
     let rows = [
@@ -106,13 +107,8 @@ fn details(node: &NodeView, now: Timestamp) -> String {
         (
             "cpus",
             known.then(|| {
-                format!(
-                    "{}, {}.{:03} reserved, {}% busy",
-                    node.cpus,
-                    millis / 1000,
-                    millis % 1000,
-                    node.usage.cpu_percent
-                )
+                let busy = node.usage.cpu_percent;
+                format!("{}, {reserved} reserved, {busy}% busy", node.cpus)
             }),
         ),
         ("memory reserved", known.then(|| of(node.reserved.memory, node.memory))),
@@ -151,7 +147,7 @@ mod tests {
         node.draining = vec!["db.0 stays with its volume data".to_owned()];
         let text = details(&node, testing::NOW);
         for line in [
-            "  cpus             4, 1.500 reserved, 0% busy\n",
+            "  cpus             4, 1.5 reserved, 0% busy\n",
             "  memory reserved  512 MiB of 4 GiB\n",
             "  labels           none\n",
             "  still here: db.0 stays with its volume data\n",

@@ -38,7 +38,7 @@ pub(super) async fn run(args: UndeployArgs) -> anyhow::Result<ExitCode> {
         }
         sleep(POLL).await;
     }
-    let data = if args.volumes { ", with its volumes" } else { "" };
+    let data = if args.volumes { "; its volumes and their data go with it" } else { "" };
     eprintln(&format!("{name} is removed{data}"));
     Ok(ExitCode::SUCCESS)
 }

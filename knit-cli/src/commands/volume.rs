@@ -22,7 +22,7 @@ pub(super) async fn run(command: VolumeCommand) -> anyhow::Result<ExitCode> {
         VolumeCommand::Rm(args) => {
             let client = server::find(&args.server).await?;
             client.remove_volume(&args.name.project, &args.name.name).await?;
-            eprintln(&format!("{} is removed, with its data", args.name.name));
+            eprintln(&format!("{} is being removed, with its data", args.name.name));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -86,8 +86,8 @@ impl Outcome {
                 with_log(&format!("{}{hint}", colour_stderr(Colour::Yellow, &text)), log)
             }
             Self::TimedOut(timeout) => format!(
-                "{name} is not there after {} s; the server goes on: see `knit status {name}`",
-                timeout.as_secs()
+                "{name} is not there after {:.0} s; the server goes on: see `knit status {name}`",
+                timeout.as_secs_f64()
             ),
             Self::Superseded(revision) => {
                 format!("{name} was changed again meanwhile: revision {revision} took its place")

@@ -18,7 +18,13 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    pub(super) fn tell(&mut self, view: &DeploymentView) {
+    /// What ran before `revision` came is no news until it changes.
+    pub(super) fn tell(&mut self, view: &DeploymentView, revision: u64) {
+        let first = self.told.is_empty();
+        let known = view.instances.iter().filter(|one| first && one.revision < revision);
+        let known: Vec<(String, String)> =
+            known.map(|one| (one.id.to_string(), progress(one))).collect();
+        self.told.extend(known);
         for (subject, line) in lines(view) {
             if self.told.insert(subject, line.clone()).as_deref() != Some(line.as_str()) {
                 eprintln(&format!("  {line}"));

@@ -95,14 +95,17 @@ fn what_failed_for_good_says_why() {
 }
 
 #[test]
-fn a_slot_without_a_node_is_waited_for_while_there_is_a_way_back() {
+fn a_slot_without_a_node_is_waited_for_while_others_could_make_room() {
     let mut first = rollout(RolloutState::Running);
     first.from = None;
     let mut view = with(first);
     view.unplaced = vec![Unplaced { slot: 0, summary: "no node".to_owned(), reasons: Vec::new() }];
     assert_eq!(judge(&view, 2), Judgement::NoPlace);
     view.rollout = Some(rollout(RolloutState::Running));
-    assert_eq!(judge(&view, 2), Judgement::Waiting);
+    view.replicas = 3;
+    assert_eq!(judge(&view, 2), Judgement::Waiting, "two others are not there yet");
+    view.running = 2;
+    assert_eq!(judge(&view, 2), Judgement::NoPlace);
 }
 
 #[test]
