@@ -97,6 +97,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     announce_in_log(&args, &keys, &mesh, device.engine());
 
     let (queries, query_queue) = mpsc::channel(QUEUE_MAX);
+    let (probes, probed) = mpsc::channel(actor::PROBES_MAX);
     let (address, address_watch) = watch::channel(mesh.mesh_ip());
     tokio::spawn(probe::serve(address_watch, args.interface.clone(), keys.probe_port()));
     let leave = CancellationToken::new();
@@ -114,13 +115,13 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         leave: leave.clone(),
         teardown: args.teardown,
         said: String::new(),
-        probed: 0,
+        probes,
     };
     let statuses = actor.watch_status();
     let server = rpc_server::Server { queries, statuses: statuses.subscribe(), leave };
     let _socket_file = socket.serve(server);
     let seeds = seeds::resolve_for_ever(args.seeds, keys.gossip_port, SEEDS_RESOLVE_EVERY);
-    actor.run(datagram_queue, query_queue, seeds, statuses).await
+    actor.run(datagram_queue, query_queue, seeds, probed, statuses).await
 }
 
 fn subnet(args: &JoinArgs, keys: &MeshKeys) -> Result<MeshSubnet> {

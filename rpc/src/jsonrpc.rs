@@ -58,6 +58,10 @@ pub struct MeshStatus {
     /// The name this node announces; only our sidecar says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// The keys of known peers that give no sign of life; only our sidecar says, within five
+    /// seconds of their silence. [`WATCH`] tells of each change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheard: Option<Vec<String>>,
 }
 
 /// One peer as the daemon knows it. Every string in it is a claim of that peer.

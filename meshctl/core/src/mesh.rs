@@ -21,6 +21,7 @@ mod peer;
 mod peer_table;
 mod replay;
 mod speech;
+mod vitals;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,8 +29,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 
 pub use effect::{Effect, PeerConfig, Report};
-pub use event::{DevicePeer, Event, Now, Path};
+pub use event::{DevicePeer, Event, Now, Path, Probe};
 pub use peer_table::PeerView;
+pub use vitals::PROBE_MAX_MS;
 
 use crate::derive::{MeshKeys, MeshSubnet};
 use crate::key::PublicKey;
@@ -39,6 +41,7 @@ use limiter::{Limiter, Muffle};
 use observed::Observed;
 use peer_table::PeerTable;
 use replay::Replay;
+use vitals::ProbeBudget;
 
 /// A handshake this young proves the tunnel.
 pub const HANDSHAKE_LIVE_MS: u64 = 180_000;
@@ -84,6 +87,7 @@ pub struct Mesh {
     /// Announces have a limiter of their own: who floods one path does not close the other.
     lan_limiter: Limiter,
     clock_reports: Muffle,
+    probes: ProbeBudget,
     configured: BTreeMap<PublicKey, PeerConfig>,
     announce_at: u64,
     announces: u64,
@@ -112,6 +116,7 @@ impl Mesh {
             limiter: Limiter::default(),
             lan_limiter: Limiter::default(),
             clock_reports: Muffle::default(),
+            probes: ProbeBudget::default(),
             configured: BTreeMap::new(),
             announce_at: now.mono_ms,
             announces: 0,
@@ -144,7 +149,7 @@ impl Mesh {
             Event::Device(found) => self.device(found, now, &mut effects),
             Event::NetworkChanged => self.announce_at = now.mono_ms,
             Event::Seeds(addresses) => self.contacts.set_seeds(&addresses, now),
-            Event::Latency { key, millis } => self.peers.set_latency(&key, millis),
+            Event::Probed { key, outcome } => self.peers.probed(&key, outcome, now),
             Event::Leave => {
                 self.say_goodbye(now, &mut effects);
                 self.left = true;
@@ -154,6 +159,7 @@ impl Mesh {
         self.lapse(now, &mut effects);
         self.speak_when_due(now, &mut effects);
         self.reconcile(now, &mut effects);
+        self.probe_when_due(now, &mut effects);
         effects
     }
 
@@ -168,6 +174,13 @@ impl Mesh {
     /// The peers heard within five minutes, sorted by key.
     pub fn active_peers(&self, now: Now) -> Vec<PeerView> {
         self.peers.all().filter(|peer| peer.is_active(now)).map(PeerView::from).collect()
+    }
+
+    /// The known peers that give no sign of life, sorted by key.
+    pub fn unheard_peers(&self, now: Now) -> Vec<PublicKey> {
+        let gone =
+            self.peers.all().filter(|peer| peer.vitals.is_unheard(now) || !peer.is_active(now));
+        gone.map(|peer| peer.key).collect()
     }
 
     pub fn peer(&self, key: &PublicKey) -> Option<PeerView> {
@@ -216,6 +229,20 @@ impl Mesh {
         for address in to {
             let hello = self.hello(address, now);
             effects.push(hello);
+        }
+    }
+
+    /// Asks those who are on the device and say nothing.
+    fn probe_when_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for key in self.peers.probes_due(now) {
+            let Some(ip) = self.configured.get(&key).map(|peer| peer.mesh_ip) else { continue };
+            if !self.probes.take(now) {
+                return;
+            }
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.vitals.probe_started(now);
+            }
+            effects.push(Effect::Probe { key, ip });
         }
     }
 

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use knit_rpc::jsonrpc::MeshStatus;
 use meshctl_core::envelope::{self, Kind, NONCE_LEN};
 use meshctl_core::key::{PrivateKey, PublicKey};
-use meshctl_core::mesh::{Effect, Event, Mesh, PeerConfig};
+use meshctl_core::mesh::{Effect, Event, Mesh, PeerConfig, Probe};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -26,9 +26,8 @@ const TICK: Duration = Duration::from_millis(100);
 const DEVICE_POLL: Duration = Duration::from_secs(1);
 const RESCAN: Duration = Duration::from_secs(2);
 const KEEP_PEERS_EVERY: Duration = Duration::from_secs(30);
-const PROBE_EVERY: Duration = Duration::from_secs(3);
-/// Most peers whose latency is measured in one round.
-const PROBES_MAX: usize = 64;
+/// Outcomes of probes that may wait for the actor.
+pub(super) const PROBES_MAX: usize = 256;
 /// Any port does: the packet is for the tunnel, not for its receiver.
 const POKE_PORT: u16 = 9;
 
@@ -54,8 +53,8 @@ pub(super) struct Actor {
     pub(super) teardown: bool,
     /// What the service manager was told last.
     pub(super) said: String,
-    /// How far the rounds of probes have come.
-    pub(super) probed: usize,
+    /// Where probes tell how they ended.
+    pub(super) probes: mpsc::Sender<(PublicKey, Probe)>,
 }
 
 impl Actor {
@@ -69,14 +68,13 @@ impl Actor {
         mut datagrams: mpsc::Receiver<Datagram>,
         mut queries: mpsc::Receiver<Query>,
         mut seeds: mpsc::Receiver<Vec<SocketAddr>>,
+        mut probed: mpsc::Receiver<(PublicKey, Probe)>,
         statuses: watch::Sender<MeshStatus>,
     ) -> Result<()> {
-        let (latencies, mut measured) = mpsc::channel(PROBES_MAX);
         let mut ticks = steady(TICK);
         let mut device_polls = steady(DEVICE_POLL);
         let mut rescans = steady(RESCAN);
         let mut keeps = steady(KEEP_PEERS_EVERY);
-        let mut probes = steady(PROBE_EVERY);
         let mut dirty = false;
         // What the device has already is taken in before anything is decided.
         self.poll_device(&mut dirty).await;
@@ -91,8 +89,8 @@ impl Actor {
                 Some(addresses) = seeds.recv() => {
                     self.on(Event::Seeds(addresses), &mut dirty).await;
                 }
-                Some((key, millis)) = measured.recv() => {
-                    self.on(Event::Latency { key, millis }, &mut dirty).await;
+                Some((key, outcome)) = probed.recv() => {
+                    self.on(Event::Probed { key, outcome }, &mut dirty).await;
                 }
                 _ = rescans.tick() => {
                     self.rescan(&mut dirty).await;
@@ -108,7 +106,6 @@ impl Actor {
                     self.publish(&statuses);
                 }
                 _ = keeps.tick() => dirty = true,
-                _ = probes.tick() => self.probe_peers(&latencies),
                 () = self.stop.cancelled() => break,
                 () = self.leave.cancelled() => break,
             }
@@ -164,6 +161,7 @@ impl Actor {
                     warn_chain(&error);
                 }
             }
+            Effect::Probe { key, ip } => self.probe(key, ip),
             Effect::MoveAddress(ip) => self.move_address(ip).await,
             Effect::PeersChanged => *dirty = true,
             Effect::Report(report) if report.is_warning() => tracing::warn!("{report}"),
@@ -226,21 +224,15 @@ impl Actor {
         }
     }
 
-    fn probe_peers(&mut self, latencies: &mpsc::Sender<(PublicKey, Option<u64>)>) {
+    /// Asks in the background; how many may run at once is the mesh's to bound.
+    fn probe(&self, key: PublicKey, ip: Ipv4Addr) {
         let port = self.mesh.settings().keys.probe_port();
-        let peers = self.mesh.active_peers(self.clock.now());
-        let round = peers.len().min(PROBES_MAX);
-        let begin = self.probed.checked_rem(peers.len()).unwrap_or_default();
-        self.probed = begin + round;
-        for peer in peers.iter().cycle().skip(begin).take(round) {
-            let (key, Some(ip)) = (peer.key, peer.mesh_ip) else { continue };
-            let latencies = latencies.clone();
-            tokio::spawn(async move {
-                let millis = probe::latency(ip, port).await;
-                // The actor has ended when nobody listens.
-                let _ = latencies.send((key, millis)).await;
-            });
-        }
+        let probes = self.probes.clone();
+        tokio::spawn(async move {
+            let outcome = probe::ask(ip, port).await;
+            // The actor has ended when nobody listens.
+            let _ = probes.send((key, outcome)).await;
+        });
     }
 
     fn answer(&self, query: Query) {
@@ -265,6 +257,7 @@ impl Actor {
 
     fn status(&self) -> MeshStatus {
         let settings = self.mesh.settings();
+        let unheard = self.mesh.unheard_peers(self.clock.now());
         MeshStatus {
             mesh_ip: self.mesh.mesh_ip().to_string(),
             pubkey: settings.public_key.to_string(),
@@ -273,6 +266,7 @@ impl Actor {
             version: view::VERSION.to_owned(),
             engine: Some(self.device.engine().to_owned()),
             hostname: Some(settings.hostname.clone()),
+            unheard: Some(unheard.iter().map(ToString::to_string).collect()),
         }
     }
 

@@ -63,6 +63,30 @@ async fn lost_handshakes_are_repeated_soon_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_tells_of_a_silent_peer_within_five_seconds_and_of_its_return() {
+    let _core = CORE.lock().await;
+    let lan = Lan::new(2);
+    let (one, two) = (lan.join(1, &[]), lan.join(2, &["--engine", "userspace"]));
+    let (_, other) = (one.mesh_ip().await, two.mesh_ip().await);
+    eventually("the mesh stands", || lan.pings(1, &other).then_some(()));
+    let key = two.client.status().await.unwrap().pubkey;
+    let mut watch = one.client.watch().await.unwrap();
+    assert_eq!(watch.next().await.unwrap().unheard, Some(Vec::new()));
+
+    two.kill();
+    let died = Instant::now();
+    let told = watch.next().await.unwrap().unheard;
+    assert_eq!(told, Some(vec![key]));
+    assert!(died.elapsed() < Duration::from_millis(5_500), "told after {:?}", died.elapsed());
+    assert_eq!(one.client.peers().await.unwrap().len(), 1, "it is a peer for five minutes more");
+
+    let _two = lan.join(2, &[]);
+    let back = Instant::now();
+    assert_eq!(watch.next().await.unwrap().unheard, Some(Vec::new()));
+    assert!(back.elapsed() < Duration::from_secs(2), "back after {:?}", back.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_leaves_the_interface_and_leave_removes_it() {
     let lan = Lan::new(2);
     let (mut one, two) = (lan.join(1, &[]), lan.join(2, &[]));

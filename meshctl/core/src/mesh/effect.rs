@@ -19,6 +19,11 @@ pub enum Effect {
     /// Add the peer or change it in place, then send it a packet.
     SetPeer(PeerConfig),
     RemovePeer(PublicKey),
+    /// Ask the peer at this address for a `pong`.
+    Probe {
+        key: PublicKey,
+        ip: Ipv4Addr,
+    },
     /// Persist the address, then put it on the interface in place of the old one.
     MoveAddress(Ipv4Addr),
     /// What the peer cache holds has changed.

@@ -38,12 +38,24 @@ pub enum Event<'a> {
     NetworkChanged,
     /// The addresses that the user's seeds stand for now.
     Seeds(Vec<SocketAddr>),
-    Latency {
+    /// A probe has come to its end.
+    Probed {
         key: PublicKey,
-        millis: Option<u64>,
+        outcome: Probe,
     },
     /// The node is about to leave the mesh for good.
     Leave,
+}
+
+/// What a TCP probe through the tunnel met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    Pong {
+        millis: u64,
+    },
+    /// Nobody listens there, but somebody said so.
+    Refused,
+    Silence,
 }
 
 /// A peer as the WireGuard device has it.
@@ -53,6 +65,8 @@ pub struct DevicePeer {
     pub endpoint: Option<SocketAddr>,
     pub allowed_ips: Vec<IpNet>,
     pub handshake_age_ms: Option<u64>,
+    /// Bytes received since the device was made.
+    pub rx_bytes: u64,
 }
 
 impl DevicePeer {

@@ -115,8 +115,7 @@ impl Mesh {
             return;
         }
         let before = peer.shown();
-        peer.heard_at = now.mono_ms;
-        peer.heard_unix = now.unix;
+        peer.heard(now);
         peer.message_at = Some(now.mono_ms);
         peer.message_unix = timestamp;
         peer.leaving_since = None;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::event::Now;
+use super::vitals::Vitals;
 use super::{ACTIVE_MAX_MS, HANDSHAKE_LIVE_MS, HELLO_WHEN_SILENT_MS};
 use crate::key::PublicKey;
 
@@ -51,6 +52,7 @@ pub(super) struct Peer {
     pub(super) latency_ms: Option<u64>,
     pub(super) foreign_subnet_reported: bool,
     pub(super) boot: Option<u64>,
+    pub(super) vitals: Vitals,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +81,7 @@ impl Peer {
             latency_ms: None,
             foreign_subnet_reported: false,
             boot: None,
+            vitals: Vitals::new(now),
         }
     }
 
@@ -88,6 +91,13 @@ impl Peer {
 
     pub(super) fn is_live(&self, now: Now) -> bool {
         self.handshake_at.is_some_and(|at| now.mono_ms < at + HANDSHAKE_LIVE_MS)
+    }
+
+    /// It has been heard, by whatever way.
+    pub(super) fn heard(&mut self, now: Now) {
+        self.heard_at = now.mono_ms;
+        self.heard_unix = now.unix;
+        self.vitals.is_alive(now);
     }
 
     /// What others are shown of it; a change is worth keeping.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use super::effect::PeerConfig;
-use super::event::{DevicePeer, Now};
+use super::event::{DevicePeer, Now, Probe};
 use super::peer::{Peer, Via};
 use super::{ACTIVE_MAX_MS, HELLO_EVERY_MS, HELLO_WHEN_SILENT_MS};
 use crate::derive::MeshSubnet;
@@ -18,6 +18,8 @@ const PEERS_MAX: usize = 1000;
 const FORGET_MS: u64 = 600_000;
 /// Who said goodbye has this long to contradict it.
 const GOODBYE_PATIENCE_MS: u64 = 2_000;
+/// One that leaves still answers while it ends; later its tunnel is gone.
+const ENDING_MS: u64 = 700;
 const ASK_LEAVING_EVERY_MS: u64 = 500;
 const CACHE_AGE_MAX_SECS: i64 = 24 * 3600;
 
@@ -122,8 +124,14 @@ impl PeerTable {
             .collect()
     }
 
-    /// A handshake is a life sign, and where it came from is where the peer is.
+    /// A handshake is a life sign, as is whatever came through the tunnel, and where it came from
+    /// is where the peer is.
     pub(super) fn device_saw(&mut self, seen: &DevicePeer, now: Now) -> bool {
+        if let Some(peer) = self.get_mut(&seen.key)
+            && peer.vitals.received(seen.rx_bytes, now)
+        {
+            peer.heard(now);
+        }
         let Some(age_ms) = seen.handshake_age_ms.filter(|_| seen.is_live()) else { return false };
         let is_new = !self.peers.contains_key(&seen.key);
         let mesh_ip = seen.only_address();
@@ -145,9 +153,31 @@ impl PeerTable {
         is_new || roamed
     }
 
-    pub(super) fn set_latency(&mut self, key: &PublicKey, millis: Option<u64>) {
-        if let Some(peer) = self.get_mut(key) {
-            peer.latency_ms = millis;
+    /// Whom to probe now, the longest silent first; whoever is given up comes last.
+    pub(super) fn probes_due(&self, now: Now) -> Vec<PublicKey> {
+        let active = self.all().filter(|peer| peer.is_active(now));
+        let is_due = |peer: &&Peer| match peer.leaving_since.map(|at| at + ENDING_MS) {
+            Some(ended) => now.mono_ms >= ended && !peer.vitals.was_probed_since(ended),
+            None => peer.vitals.is_probe_due(peer.is_live(now), now),
+        };
+        let mut due: Vec<&Peer> = active.filter(is_due).collect();
+        due.sort_by_key(|peer| (peer.vitals.is_unheard(now), peer.vitals.alive_at));
+        due.into_iter().map(|peer| peer.key).collect()
+    }
+
+    pub(super) fn probed(&mut self, key: &PublicKey, outcome: Probe, now: Now) {
+        let Some(peer) = self.get_mut(key) else { return };
+        peer.vitals.probed(outcome, now);
+        peer.latency_ms = match outcome {
+            Probe::Pong { millis } => Some(millis),
+            Probe::Refused | Probe::Silence => None,
+        };
+        if outcome != Probe::Silence {
+            peer.heard(now);
+            let stayed = |at: &u64| peer.vitals.was_probed_since(at + ENDING_MS);
+            if peer.leaving_since.as_ref().is_some_and(stayed) {
+                peer.leaving_since = None;
+            }
         }
     }
 

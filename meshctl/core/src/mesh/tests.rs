@@ -100,6 +100,7 @@ fn settle(nodes: &mut [Node], now: Now, lan: bool) {
             Effect::SetPeer(_)
             | Effect::RemovePeer(_)
             | Effect::MoveAddress(_)
+            | Effect::Probe { .. }
             | Effect::PeersChanged
             | Effect::Report(_) => continue,
         };
@@ -125,6 +126,7 @@ fn device_peer(other: &Node, age_ms: Option<u64>) -> DevicePeer {
         endpoint: Some(SocketAddr::new(other.ip, 51820)),
         allowed_ips: vec![ipnet::IpNet::from(IpAddr::V4(other.mesh.mesh_ip()))],
         handshake_age_ms: age_ms,
+        rx_bytes: 0,
     }
 }
 
@@ -192,7 +194,8 @@ fn a_replayed_announce_from_elsewhere_moves_nothing() {
     let attacker: SocketAddr = "192.0.2.66:4444".parse().unwrap();
     for path in [Path::Lan, Path::Exchange] {
         let effects = one.hear(path, attacker, &datagram, later(30_000));
-        assert!(effects.iter().all(|e| matches!(e, Effect::Announce(_))), "{effects:?}");
+        let quiet = |e: &Effect| matches!(e, Effect::Announce(_) | Effect::Probe { .. });
+        assert!(effects.iter().all(quiet), "{effects:?}");
     }
     assert_eq!(one.configured(), [(two.key(), endpoint)]);
 }
@@ -432,4 +435,63 @@ fn a_peer_that_has_just_started_is_greeted_although_it_is_known() {
     two.mesh.settings.boot = 2;
     let datagram = two.announce(later(12_000));
     assert!(greets(&one.hear(Path::Lan, two.control(), &datagram, later(12_000))));
+}
+
+#[test]
+fn a_silent_peer_is_probed_and_told_of_within_five_seconds() {
+    let mut nodes = [Node::new(1, None), Node::new(2, None)];
+    settle(&mut nodes, START, true);
+    let [one, two] = &mut nodes;
+    let mut pending: Vec<u64> = Vec::new();
+    let mut probes = 0;
+    let mut told = None;
+    // The first three seconds bring bytes, then the peer dies; probes find nobody.
+    for ms in (0..12_000).step_by(100) {
+        let seen = DevicePeer { rx_bytes: ms.min(3_000), ..device_peer(two, Some(1_000 + ms)) };
+        let mut effects = one.mesh.handle(Event::Tick, later(ms));
+        if ms % 1_000 == 0 {
+            effects.extend(one.mesh.handle(Event::Device(&[seen]), later(ms)));
+        }
+        if let Some(index) = pending.iter().position(|began| began + PROBE_MAX_MS <= ms) {
+            pending.remove(index);
+            let silence = Event::Probed { key: two.key(), outcome: Probe::Silence };
+            effects.extend(one.mesh.handle(silence, later(ms)));
+        }
+        for effect in effects {
+            if let Effect::Probe { key, ip } = effect {
+                assert_eq!((key, ip), (two.key(), two.mesh.mesh_ip()));
+                pending.push(ms);
+                probes += 1;
+            }
+        }
+        if one.mesh.unheard_peers(later(ms)) == [two.key()] {
+            told.get_or_insert(ms);
+        }
+    }
+    let after = told.unwrap() - 3_000;
+    assert!((4_000..5_000).contains(&after), "told after {after} ms");
+    assert!(probes < 6, "{probes} probes");
+    assert_eq!(one.names(later(12_000)), ["node-2"], "it stays a peer");
+
+    let datagram = two.announce(later(12_500));
+    one.hear(Path::Lan, two.control(), &datagram, later(12_500));
+    assert_eq!(one.mesh.unheard_peers(later(12_500)), []);
+}
+
+#[test]
+fn a_goodbye_is_undone_by_an_answer_through_the_tunnel() {
+    let mut nodes = [Node::new(1, None), Node::new(2, None)];
+    settle(&mut nodes, START, true);
+    let [one, two] = &mut nodes;
+    let goodbye = serde_json::to_vec(&crate::message::Goodbye::new(two.key(), START.unix)).unwrap();
+    let datagram = two.seal(Kind::Goodbye, &goodbye);
+    one.hear(Path::Exchange, two.control(), &datagram, later(100));
+    let pong = || Event::Probed { key: two.key(), outcome: Probe::Pong { millis: 1 } };
+    one.mesh.handle(pong(), later(200));
+    assert!(one.mesh.peers.get(&two.key()).unwrap().leaving_since.is_some(), "it may be ending");
+    let effects = one.mesh.handle(Event::Tick, later(900));
+    assert!(effects.iter().any(|e| matches!(e, Effect::Probe { .. })), "{effects:?}");
+    one.mesh.handle(pong(), later(950));
+    one.mesh.handle(Event::Tick, later(5_000));
+    assert_eq!(one.names(later(5_000)), ["node-2"]);
 }

@@ -40,7 +40,7 @@ fn actor(device: Fake, keys: &MeshKeys, dir: &std::path::Path) -> Actor {
         leave: CancellationToken::new(),
         teardown: false,
         said: String::new(),
-        probed: 0,
+        probes: mpsc::channel(1).0,
     }
 }
 

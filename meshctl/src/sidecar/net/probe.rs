@@ -1,12 +1,13 @@
-//! The TCP probe: `ping` → `pong` on the mesh address, and our own measuring of latency.
+//! The TCP probe: `ping` → `pong` on the mesh address, and our own asking.
 //!
 //! A Go daemon evicts a peer that does not answer it once handshakes pause.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use meshctl_core::mesh::{PROBE_MAX_MS, Probe};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -15,7 +16,6 @@ const CONNECTIONS_MAX: usize = 256;
 const IDLE_MAX: Duration = Duration::from_secs(10);
 const LINE_MAX_BYTES: u64 = 64;
 const BIND_RETRY: Duration = Duration::from_millis(500);
-const PROBE_MAX: Duration = Duration::from_millis(1200);
 
 /// Serves for ever on the mesh address, also after it has moved.
 pub(crate) async fn serve(mut address: watch::Receiver<Ipv4Addr>, interface: String, port: u16) {
@@ -82,16 +82,29 @@ async fn answer(stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// How long one `ping` takes to a peer, in whole milliseconds; `None` without an answer.
-pub(crate) async fn latency(peer: IpAddr, port: u16) -> Option<u64> {
-    let probing = async {
-        let mut stream = TcpStream::connect((peer, port)).await.ok()?;
+/// Asks a peer through the tunnel.
+pub(crate) async fn ask(peer: Ipv4Addr, port: u16) -> Probe {
+    let asking = async {
+        let mut stream = TcpStream::connect((peer, port)).await?;
         let start = Instant::now();
-        stream.write_all(b"ping\n").await.ok()?;
+        stream.write_all(b"ping\n").await?;
         let mut answer = [0; 5];
-        stream.read_exact(&mut answer).await.ok()?;
-        (answer == *b"pong\n")
-            .then(|| u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        stream.read_exact(&mut answer).await?;
+        io::Result::Ok(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
     };
-    tokio::time::timeout(PROBE_MAX, probing).await.ok()?
+    match tokio::time::timeout(Duration::from_millis(PROBE_MAX_MS), asking).await {
+        Ok(Ok(millis)) => Probe::Pong { millis },
+        // Each of these was sent by the peer.
+        Ok(Err(error)) if is_from_peer(error.kind()) => Probe::Refused,
+        Ok(Err(_)) | Err(_) => Probe::Silence,
+    }
+}
+
+fn is_from_peer(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof
+    )
 }

@@ -119,6 +119,7 @@ fn status() -> MeshStatus {
         version: view::VERSION.into(),
         engine: Some("userspace".into()),
         hostname: Some("node-a".into()),
+        unheard: Some(vec!["key".into()]),
     }
 }
 
@@ -171,7 +172,7 @@ async fn each_method_answers_in_the_go_daemons_key_order() {
             "daemon.status",
             r#","params":null"#,
             format!(
-                r#"{{"mesh_ip":"10.45.75.206","pubkey":"j0DFrbaPJWJK5bIU6nZ6bslNgp09e14a0bpvPiE4KF8=","uptime":300000000000,"interface":"wg0","version":"{}","engine":"userspace","hostname":"node-a"}}"#,
+                r#"{{"mesh_ip":"10.45.75.206","pubkey":"j0DFrbaPJWJK5bIU6nZ6bslNgp09e14a0bpvPiE4KF8=","uptime":300000000000,"interface":"wg0","version":"{}","engine":"userspace","hostname":"node-a","unheard":["key"]}}"#,
                 view::VERSION
             ),
         ),

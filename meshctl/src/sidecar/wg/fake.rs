@@ -56,6 +56,7 @@ impl WireGuard for Fake {
             endpoint: peer.endpoint,
             allowed_ips: vec![IpNet::V4(Ipv4Net::from(peer.mesh_ip))],
             handshake_age_ms: None,
+            rx_bytes: 0,
         };
         Ok(state.peers.values().map(peer).collect())
     }

@@ -117,6 +117,7 @@ fn device_peer(peer: &Peer, now: Timestamp) -> DevicePeer {
             .filter_map(|net| IpNet::new(net.address, net.cidr).ok())
             .collect(),
         handshake_age_ms: age,
+        rx_bytes: peer.rx_bytes,
     }
 }
 

@@ -32,7 +32,7 @@ fn pair() -> [Node; 2] {
 }
 
 fn is_quiet(effects: &[Effect]) -> bool {
-    effects.iter().all(|effect| matches!(effect, Effect::Announce(_)))
+    effects.iter().all(|effect| matches!(effect, Effect::Announce(_) | Effect::Probe { .. }))
 }
 
 #[test]
