@@ -2,15 +2,18 @@
 //!
 //! Invariant: a peer that was listed once is heard or unheard, never unknown again: a sidecar that
 //! drops a dead peer from its list must not make it look alive.
+//!
+//! Our own sidecar tells of silence within five seconds, by `mesh.watch`. Of a Go daemon only
+//! `last_seen` is known, so there it takes 16 s on a LAN and minutes elsewhere.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use knit_link::mesh::{MeshClient, find_socket};
+use knit_link::mesh::{MeshClient, MeshWatch, find_socket};
 use knit_rpc::Timestamp;
-use knit_rpc::jsonrpc::PeerInfo;
+use knit_rpc::jsonrpc::{MeshStatus, PeerInfo};
 use tokio::time::sleep;
 
 use super::jittered;
@@ -31,9 +34,14 @@ pub async fn run(shared: Arc<Shared>, socket: Option<PathBuf>) {
     }
     let client = MeshClient::new(find_socket(socket.as_deref()));
     let mut met = BTreeSet::new();
+    let mut watch = None;
+    let mut told = None;
     loop {
+        if watch.is_none() {
+            watch = client.watch().await.ok();
+        }
         if let Ok(peers) = client.peers().await {
-            let unheard = unheard(&peers, &met, knit_runtime::clock::now());
+            let unheard = unheard(&peers, told.as_deref(), &met, knit_runtime::clock::now());
             let listed = peers.into_iter().map(|peer| peer.pubkey);
             met.extend(listed.take(REMEMBERED_MAX.saturating_sub(met.len())));
             shared.unheard.send_if_modified(|known| {
@@ -42,12 +50,39 @@ pub async fn run(shared: Arc<Shared>, socket: Option<PathBuf>) {
                 changed
             });
         }
-        sleep(jittered(EVERY)).await;
+        tokio::select! {
+            () = sleep(jittered(EVERY)) => {}
+            status = next(&mut watch) => {
+                told = status.and_then(|status| status.unheard);
+                if told.is_none() {
+                    // The sidecar is gone, or an older one.
+                    watch = None;
+                    sleep(jittered(EVERY)).await;
+                }
+            }
+        }
     }
 }
 
-fn unheard(peers: &[PeerInfo], met: &BTreeSet<String>, now: Timestamp) -> BTreeSet<String> {
+/// The next status of a watch; waits for ever without one.
+async fn next(watch: &mut Option<MeshWatch>) -> Option<MeshStatus> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes the sidecar's own word where it gives it, else judges by how long ago it heard a peer.
+fn unheard(
+    peers: &[PeerInfo],
+    told: Option<&[String]>,
+    met: &BTreeSet<String>,
+    now: Timestamp,
+) -> BTreeSet<String> {
     let is_silent = |peer: &&PeerInfo| {
+        if let Some(told) = told {
+            return told.contains(&peer.pubkey);
+        }
         let on_lan = peer.discovered_via.iter().any(|how| how == "lan");
         let limit = if on_lan { LAN_SILENCE_MAX } else { SILENCE_MAX };
         let heard = peer.last_seen.parse::<jiff::Timestamp>().ok();
@@ -82,7 +117,11 @@ mod tests {
         let now: jiff::Timestamp = "2026-11-20T12:01:00Z".parse().unwrap();
         let now = Timestamp::from_millis(now.as_millisecond().try_into().unwrap());
         let met = BTreeSet::from(["dropped".to_owned(), "lan-fresh".to_owned()]);
-        let found: Vec<String> = unheard(&peers, &met, now).into_iter().collect();
+        let found: Vec<String> = unheard(&peers, None, &met, now).into_iter().collect();
         assert_eq!(found, ["dht-silent", "dropped", "lan-silent"]);
+
+        let told = ["lan-fresh".to_owned()];
+        let found: Vec<String> = unheard(&peers, Some(&told), &met, now).into_iter().collect();
+        assert_eq!(found, ["dropped", "lan-fresh"], "the sidecar's word counts, not the ages");
     }
 }
