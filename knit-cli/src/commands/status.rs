@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use knit_rpc::api::{DeploymentView, InstanceView, RolloutState};
+use knit_rpc::api::{DeploymentState, DeploymentView, InstanceView, RolloutView};
 use knit_rpc::message::Phase;
 use knit_runtime::terminal::{self, Output, printable};
 
@@ -68,11 +68,12 @@ fn report(deployments: &[DeploymentView], whole: bool, wide: bool) -> String {
 /// What is under way, and of one deployment what was last.
 fn rollouts(deployments: &[DeploymentView], whole: bool) -> String {
     let now = knit_runtime::clock::now();
-    let told = |state: RolloutState| {
-        whole || matches!(state, RolloutState::Running | RolloutState::Paused)
+    // One that only watches what runs already is no news among many.
+    let told = |deployment: &DeploymentView, rollout: &RolloutView| {
+        whole || !rollout.state.is_end() && deployment.state != DeploymentState::Running
     };
     let line = |deployment: &DeploymentView| {
-        let rollout = deployment.rollout.as_ref().filter(|rollout| told(rollout.state))?;
+        let rollout = deployment.rollout.as_ref().filter(|rollout| told(deployment, rollout))?;
         Some(if whole {
             show::rollout(deployment.name.as_str(), rollout, now)
         } else {
@@ -116,8 +117,21 @@ fn unplaced(deployments: &[DeploymentView]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use knit_rpc::api::RolloutState;
+
     use super::*;
     use crate::commands::testing;
+
+    #[test]
+    fn a_rollout_is_told_among_many_while_something_is_on_its_way() {
+        let mut view = testing::deployment();
+        view.rollout = Some(testing::rollout(RolloutState::Running));
+        let text = report(std::slice::from_ref(&view), false, false);
+        assert!(text.contains("rollout of web to revision 2: running, 0 of 1 healthy"), "{text}");
+        view.state = DeploymentState::Running;
+        assert!(!report(std::slice::from_ref(&view), false, false).contains("rollout of"));
+        assert!(report(&[view], true, false).contains("rollout of"));
+    }
 
     #[test]
     fn a_crash_loop_says_how_often_why_and_what_was_written_last() {
