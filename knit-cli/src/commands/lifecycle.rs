@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use knit_link::http::ApiClient;
+use knit_link::http::{ApiClient, HttpError};
 use knit_rpc::api::{Accepted, DeploymentState};
 use knit_runtime::terminal::eprintln;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,7 +62,13 @@ pub(super) async fn stop(args: StopArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
-    while client.deployment(project, name).await?.state != DeploymentState::Stopped {
+    loop {
+        match client.deployment(project, name).await {
+            Ok(view) if view.state == DeploymentState::Stopped => break,
+            // A server that restarts meanwhile goes on where it was.
+            Ok(_) | Err(HttpError::Unreachable { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
         if Instant::now() > deadline {
             eprintln(&format!(
                 "{name} is not stopped after {} s; the server goes on: see `knit status {name}`",
