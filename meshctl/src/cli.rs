@@ -124,6 +124,10 @@ pub(crate) struct JoinArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) socket_path: Option<PathBuf>,
 
+    /// Group whose members may ask the daemon too; only its own user and root may tell it to leave
+    #[arg(long, value_name = "NAME")]
+    pub(crate) socket_group: Option<String>,
+
     /// Neither announce on the LAN nor listen there; peers come from seeds alone
     #[arg(long)]
     pub(crate) no_lan_discovery: bool,

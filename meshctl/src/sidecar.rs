@@ -60,7 +60,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     );
 
     // The socket first: a second daemon must fail before it touches the first one's device.
-    let socket = Listener::bind(&socket_path(&args))?;
+    let socket = Listener::bind(&socket_path(&args), args.socket_group.as_deref())?;
     let state = StateDir::open(&args.state_dir, &args.interface)?;
     let identity = state.identity()?;
     let public_key = identity.private_key.public();

@@ -8,6 +8,7 @@
 //! It is not jsonrpsee's server, because the answers to odd requests must be the Go daemon's: it
 //! answers notifications, echoes ids through a float and refuses with codes of its own.
 
+pub(super) mod caller;
 mod go_json;
 pub(super) mod listener;
 mod request;
@@ -24,6 +25,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use caller::Caller;
 use go_json::render;
 use request::Request;
 
@@ -62,7 +64,7 @@ struct Refusal {
 
 impl Server {
     /// Answers one line without its line feed.
-    async fn handle(&self, line: &[u8]) -> Outcome {
+    async fn handle(&self, line: &[u8], caller: Caller) -> Outcome {
         let request = match request::parse(line) {
             Ok(request) => request,
             Err(message) => {
@@ -77,6 +79,10 @@ impl Server {
         match request.method.as_str() {
             WATCH => Outcome::Watch(success(&request.id, &view::SUBSCRIPTION)),
             UNWATCH => Outcome::Unwatch(success(&request.id, &true)),
+            LEAVE if caller == Caller::Group => {
+                let message = "only root and the daemon's own user may tell it to leave";
+                Outcome::Answer(failure(&request.id, INVALID_REQUEST, message))
+            }
             LEAVE => Outcome::Leave(success(&request.id, &true)),
             _ => Outcome::Answer(match self.call(&request).await {
                 Ok(answer) => answer,

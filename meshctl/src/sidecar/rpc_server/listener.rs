@@ -1,12 +1,15 @@
 //! The socket file, its connections and their lines.
 //!
-//! Invariant: the file is mode 0600 from its birth, replaces only a socket on which nobody
+//! Invariant: the file is mode 0600 from its birth (0660 once it has the group that was asked for),
+//! lies where not everybody can put one in its place, replaces only a socket on which nobody
 //! answers, and is removed at the end only if it still is ours.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use knit_rpc::jsonrpc::REQUEST_LINE_MAX_BYTES;
@@ -14,45 +17,72 @@ use nix::sys::stat::{Mode, umask};
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
 };
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::caller::{self, Caller};
 use super::{Outcome, Server, notification};
 use knit_rpc::jsonrpc::MeshStatus;
 
+/// Connections beyond these are closed at once.
+const CONNECTIONS_MAX: usize = 64;
+/// A client that does not read its answer for this long loses its connection.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+const OTHERS_WRITE: u32 = 0o002;
+
 pub(crate) struct Listener {
-    listener: UnixListener,
+    incoming: UnixListener,
+    has_group: bool,
     file: SocketFile,
 }
 
 impl Listener {
-    pub(crate) fn bind(path: &Path) -> Result<Self> {
-        if let Some(parent) = path.parent() {
+    pub(crate) fn bind(path: &Path, group: Option<&str>) -> Result<Self> {
+        let group = group.map(group_id).transpose()?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent)
                 .with_context(|| format!("the directory {} cannot be made", parent.display()))?;
+            let mode = std::fs::metadata(parent)?.permissions().mode();
+            anyhow::ensure!(
+                mode & OTHERS_WRITE == 0,
+                "everybody can write to {}, and could put a socket in the place of ours: choose another --socket-path",
+                parent.display()
+            );
         }
         remove_stale(path)?;
         // Nothing else is made in this moment: the daemon has no other task yet.
         let before = umask(Mode::from_bits_truncate(0o177));
         let bound = UnixListener::bind(path);
         umask(before);
-        let listener =
+        let incoming =
             bound.with_context(|| format!("the mesh socket {} cannot be made", path.display()))?;
         let inode = std::fs::symlink_metadata(path)?.ino();
-        Ok(Self { listener, file: SocketFile { path: path.to_owned(), inode } })
+        let file = SocketFile { path: path.to_owned(), inode };
+        if let Some(group) = group {
+            let opened = std::os::unix::fs::chown(path, None, Some(group)).and_then(|()| {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+            });
+            opened.with_context(|| format!("{} cannot be given its group", path.display()))?;
+        }
+        Ok(Self { incoming, has_group: group.is_some(), file })
     }
 
     /// Serves in the background until the process ends; the file goes with the returned task.
     pub(crate) fn serve(self, server: Server) -> SocketFile {
-        let Self { listener, file } = self;
+        let Self { incoming, has_group, file } = self;
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         tokio::spawn(async move {
             loop {
-                match listener.accept().await {
+                match incoming.accept().await {
                     Ok((stream, _)) => {
+                        let Some(caller) = caller_of(&stream, has_group) else { continue };
+                        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
                         let server = server.clone();
                         tokio::spawn(async move {
+                            let _slot = slot;
                             // The client sees the end of its connection as well as we do.
-                            let _ = connection(stream, server).await;
+                            let _ = connection(stream, server, caller).await;
                         });
                     }
                     Err(error) => {
@@ -103,7 +133,28 @@ fn remove_stale(path: &Path) -> Result<()> {
     }
 }
 
-async fn connection(stream: UnixStream, server: Server) -> io::Result<()> {
+fn group_id(name: &str) -> Result<u32> {
+    let found = nix::unistd::Group::from_name(name).context("the groups cannot be read")?;
+    let group = found.with_context(|| format!("there is no group {name}: see --socket-group"))?;
+    Ok(group.gid.as_raw())
+}
+
+fn caller_of(stream: &UnixStream, has_group: bool) -> Option<Caller> {
+    let peer = stream.peer_cred().ok()?;
+    let found = caller::of(peer.uid(), nix::unistd::geteuid().as_raw(), has_group);
+    if found.is_none() {
+        tracing::warn!(uid = peer.uid(), "a stranger was refused at the mesh socket");
+    }
+    found
+}
+
+async fn send(write: &mut OwnedWriteHalf, mut line: String) -> io::Result<()> {
+    line.push('\n');
+    let writing = write.write_all(line.as_bytes());
+    tokio::time::timeout(WRITE_MAX, writing).await.map_err(io::Error::from)?
+}
+
+async fn connection(stream: UnixStream, server: Server, caller: Caller) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
     let mut partial = Vec::new();
@@ -113,12 +164,12 @@ async fn connection(stream: UnixStream, server: Server) -> io::Result<()> {
             line = next_line(&mut lines, &mut partial) => line?,
             changed = changed(&mut watched) => {
                 let Some(status) = changed else { return Ok(()) };
-                write.write_all(format!("{}\n", notification(&status)).as_bytes()).await?;
+                send(&mut write, notification(&status)).await?;
                 continue;
             }
         };
         let Some(line) = line else { return Ok(()) };
-        let (mut answer, leaving) = match server.handle(&line).await {
+        let (answer, leaving) = match server.handle(&line, caller).await {
             Outcome::Answer(answer) => (answer, false),
             Outcome::Leave(answer) => (answer, true),
             Outcome::Watch(answer) => {
@@ -132,8 +183,7 @@ async fn connection(stream: UnixStream, server: Server) -> io::Result<()> {
                 (answer, false)
             }
         };
-        answer.push('\n');
-        write.write_all(answer.as_bytes()).await?;
+        send(&mut write, answer).await?;
         if leaving {
             server.leave.cancel();
         }
