@@ -102,6 +102,11 @@ impl Action {
         }
     }
 
+    /// Whether it clears away what an instance leaves behind.
+    pub fn clears(&self) -> bool {
+        matches!(self, Self::Stop { .. } | Self::Remove { .. } | Self::RemoveFiles { .. })
+    }
+
     /// Whether it ends a container's process.
     pub fn stops(&self) -> bool {
         matches!(self, Self::Stop { .. } | Self::GiveUp { .. })

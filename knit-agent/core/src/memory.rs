@@ -90,6 +90,8 @@ pub struct Fault {
     /// Whether nothing was tried at all because something is in the way: it is looked at again
     /// each time, and goes ahead as soon as the way is free.
     pub blocked: bool,
+    /// Whether it was to go: what was wrong with its start keeps no instance from going.
+    pub leaving: bool,
     pub attempts: u32,
     pub retry_at: Timestamp,
 }
@@ -108,13 +110,29 @@ impl Memory {
         let attempts = self.faults.get(id).map_or(0, |fault| fault.attempts).saturating_add(1);
         let pause = if permanent { backoff::PERMANENT_RETRY } else { backoff::pause(attempts) };
         let retry_at = now.plus(pause);
-        let fault = Fault { message, permanent, blocked: false, attempts, retry_at };
+        let (blocked, leaving) = (false, false);
+        let fault = Fault { message, permanent, blocked, leaving, attempts, retry_at };
         self.faults.insert(id.clone(), fault);
+    }
+
+    /// Notes that an instance could not be stopped or cleared away, and when to try again.
+    pub fn failed_to_go(
+        &mut self,
+        id: &InstanceId,
+        message: String,
+        permanent: bool,
+        now: Timestamp,
+    ) {
+        self.failed(id, message, permanent, now);
+        if let Some(fault) = self.faults.get_mut(id) {
+            fault.leaving = true;
+        }
     }
 
     /// Notes that something is in an instance's way.
     pub fn blocked(&mut self, id: &InstanceId, message: String, now: Timestamp) {
-        let fault = Fault { message, permanent: true, blocked: true, attempts: 0, retry_at: now };
+        let (permanent, blocked, leaving) = (true, true, false);
+        let fault = Fault { message, permanent, blocked, leaving, attempts: 0, retry_at: now };
         self.faults.insert(id.clone(), fault);
     }
 
@@ -192,6 +210,11 @@ impl Memory {
 
     pub(crate) fn waits(&self, id: &InstanceId, now: Timestamp) -> bool {
         self.faults.get(id).is_some_and(|fault| fault.retry_at > now)
+    }
+
+    /// The same for one that is to go.
+    pub(crate) fn waits_to_go(&self, id: &InstanceId, now: Timestamp) -> bool {
+        self.faults.get(id).is_some_and(|fault| fault.leaving && fault.retry_at > now)
     }
 
     pub(crate) fn is_blocked_by(&self, id: &InstanceId, reason: &str) -> bool {

@@ -117,7 +117,7 @@ fn take_down(
     actions: &mut Vec<Action>,
 ) {
     // A stop that failed is tried again after a pause, like everything else.
-    if observed.memory.waits(id, now) {
+    if observed.memory.waits_to_go(id, now) {
         return;
     }
     for (_, container) in containers {

@@ -1,7 +1,7 @@
 //! Tells the server what became of instances, until it says that it stored it.
 //!
-//! Invariant: what was not answered is said again, newer or unchanged, with a higher sequence
-//! number; after each connect the whole inventory is said.
+//! Invariant: what was not answered is said again, with a higher sequence number; then, and after
+//! each connect, the whole inventory is said.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +45,9 @@ pub async fn run(shared: Arc<Shared>, bus: Arc<dyn Bus>) {
             Some((report, held)) => !reporter.send(report, held).await,
             None => false,
         };
+        // Nobody knows whether the server stored what it did not answer: only the whole inventory
+        // tells it of what came and went, or changed and changed back, meanwhile.
+        reporter.full |= failed;
         retry = if failed { (retry * 2).min(RETRY_MAX) } else { RETRY_MIN };
         tokio::select! {
             changed = state.changed() => {

@@ -56,7 +56,12 @@ impl Reconciler {
                 let known = self.memory.faults.get(&instance).filter(|_| unreachable);
                 let (message, permanent) = known
                     .map_or((message, permanent), |fault| (fault.message.clone(), fault.permanent));
-                self.memory.failed(&instance, message, permanent, knit_runtime::clock::now());
+                let now = knit_runtime::clock::now();
+                if actions.iter().all(Action::clears) {
+                    self.memory.failed_to_go(&instance, message, permanent, now);
+                } else {
+                    self.memory.failed(&instance, message, permanent, now);
+                }
                 Wake::Read
             }
         }

@@ -248,3 +248,27 @@ async fn containers_that_take_their_time_to_end_keep_no_other_from_starting() {
 fn refused(permanent: bool) -> EngineError {
     EngineError::Refused { words: "failed on command".to_owned(), permanent }
 }
+
+#[tokio::test]
+async fn what_came_and_went_while_no_answer_came_does_not_stay_with_the_server() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let node = agent.shared.identity.node.clone();
+    world.server.assign(&node, 1, &[]).await;
+    until("it reported", || world.server.seen(|seen| !seen.reports.is_empty())).await;
+    world.server.seen(|seen| seen.mute = true);
+    let one = web(1);
+    world.server.assign(&node, 2, std::slice::from_ref(&one)).await;
+    until("the server knows of it", || {
+        world.server.seen(|seen| seen.instances.contains_key(&one.0.id))
+    })
+    .await;
+    world.server.assign(&node, 3, &[]).await;
+    until("it is gone", || world.engine.containers().is_empty()).await;
+    world.server.seen(|seen| seen.mute = false);
+    until("the server knows that it is gone", || {
+        world.server.seen(|seen| !seen.instances.contains_key(&one.0.id))
+    })
+    .await;
+    agent.stop().await;
+}

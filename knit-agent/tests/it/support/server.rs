@@ -37,6 +37,8 @@ pub(crate) struct Seen {
     /// What the server would believe of the node now.
     pub(crate) instances: BTreeMap<InstanceId, InstanceStatus>,
     pub(crate) deaf: bool,
+    /// It stores reports, and its answers are lost.
+    pub(crate) mute: bool,
 }
 
 impl Server {
@@ -126,13 +128,13 @@ impl Server {
         while let Some(message) = messages.recv().await {
             let report: InstanceReport = serde_json::from_slice(&message.payload).unwrap();
             let answer = serde_json::to_vec(&ReportStored { sequence: report.sequence }).unwrap();
-            let deaf = self.seen(|seen| {
+            let answers = self.seen(|seen| {
                 if !seen.deaf {
                     seen.take(report);
                 }
-                seen.deaf
+                !seen.deaf && !seen.mute
             });
-            if !deaf {
+            if answers {
                 self.bus.publish(&message.reply.unwrap(), answer).await.unwrap();
             }
         }

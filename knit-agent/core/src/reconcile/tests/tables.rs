@@ -377,7 +377,7 @@ fn a_container_that_was_taken_off_its_network_is_replaced_after_a_growing_pause(
         assert_eq!(names(&actions), ["stop", "remove", "create", "start"], "{streak}");
         assert!(matches!(actions.last(), Some(Action::Start { again: true, .. })), "counted");
     }
-    observed.memory.failed(id, "Docker would not".to_owned(), false, at(200));
+    observed.memory.failed_to_go(id, "Docker would not".to_owned(), false, at(200));
     assert_eq!(
         names(&decide(&desired, &observed, 200)),
         NOTHING,
@@ -388,4 +388,17 @@ fn a_container_that_was_taken_off_its_network_is_replaced_after_a_growing_pause(
     observed.memory.faults.clear();
     observed.containers[0].state = ContainerState::Paused;
     assert_eq!(names(&decide(&desired, &observed, 200)), NOTHING);
+}
+
+#[test]
+fn what_was_wrong_with_its_start_keeps_no_instance_from_going() {
+    let one = web(1);
+    let id = &one.assigned.id;
+    let mut observed = Observed::default();
+    observed.containers.push(container(&one, ContainerState::Running, 2));
+    observed.memory.failed(id, "not ready within 60 s".to_owned(), true, at(100));
+    let gone = desired([]);
+    assert_eq!(names(&decide(&gone, &observed, 101)), ["stop", "remove"]);
+    observed.memory.failed_to_go(id, "Docker would not".to_owned(), false, at(101));
+    assert_eq!(names(&decide(&gone, &observed, 101)), NOTHING, "it is tried again later");
 }
