@@ -60,6 +60,7 @@ impl App {
     /// Carries a stored report over into memory, and tells what changed.
     fn observe(&self, world: &mut World, node: &NodeId, report: &InstanceReport) {
         world.last_reports.insert(node.clone(), order(report));
+        world.reported.insert(node.clone());
         let before = world.snapshot.observed.get(node).cloned().unwrap_or_default();
         let mut after = if report.full { BTreeMap::new() } else { before.clone() };
         after.extend(by_id(report));

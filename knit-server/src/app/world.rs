@@ -19,6 +19,8 @@ pub struct World {
     pub unplaced: BTreeMap<DeploymentId, Vec<Unplaced>>,
     pub mesh: MeshView,
     pub last_reports: BTreeMap<NodeId, StoredReport>,
+    /// Nodes whose reports were taken in in this life of the server.
+    pub reported: BTreeSet<NodeId>,
     /// The node's time of the last request to register that was accepted of it in this life.
     pub registered: BTreeMap<NodeId, Timestamp>,
     /// Nodes that were removed, with the generation of the empty assignment that is their last.
@@ -38,6 +40,7 @@ impl World {
             unplaced: BTreeMap::new(),
             mesh: MeshView::default(),
             last_reports,
+            reported: BTreeSet::new(),
             registered: BTreeMap::new(),
             removed,
             // What a former life left undone is found by looking at everything once.

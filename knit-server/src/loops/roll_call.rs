@@ -1,5 +1,8 @@
 //! Asks every agent to report in: at the start of the bus, when asked to, and again and again
-//! while a node has to show what it holds, or beats without having said what it is.
+//! while a node has to show what it holds, or beats without having said what it is or what it runs.
+//!
+//! Invariant: a server that starts anew comes to know since when each instance is healthy, also
+//! when the bus outlived it and its first call was lost.
 
 use std::time::Duration;
 
@@ -27,6 +30,7 @@ pub async fn run(app: &App, bus: &dyn Bus, stop: CancellationToken) {
         let (held, unknown) = {
             let world = app.world().await;
             let nodes = || world.snapshot.nodes.values();
+            let is_unknown = |node| is_unknown(node, world.reported.contains(&node.id));
             (nodes().any(|node| node.adopting), nodes().any(is_unknown))
         };
         if !asked && !held && !unknown {
@@ -40,7 +44,31 @@ pub async fn run(app: &App, bus: &dyn Bus, stop: CancellationToken) {
     }
 }
 
-/// Whether a node beats, and what it said about itself was lost.
-fn is_unknown(node: &Node) -> bool {
-    node.last_beat.is_some() && node.facts.docker.is_none() && node.facts.trouble.is_none()
+/// Whether a node beats, and what it said about itself, or of what it runs, was lost.
+fn is_unknown(node: &Node, has_reported: bool) -> bool {
+    let facts = &node.facts;
+    let (works, is_troubled) = (facts.docker.is_some(), facts.trouble.is_some());
+    // Who cannot read its Docker has nothing to report.
+    node.last_beat.is_some() && !is_troubled && (!works || !has_reported)
+}
+
+#[cfg(test)]
+mod tests {
+    use knit_rpc::Timestamp;
+    use knit_rpc::id::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn who_beats_is_asked_until_it_said_what_it_is_and_what_it_runs() {
+        let mut node = Node::new(NodeId::from_bytes([1; 16]), String::new());
+        assert!(!is_unknown(&node, false), "it is not heard");
+        node.last_beat = Some(Timestamp::from_millis(1));
+        assert!(is_unknown(&node, true));
+        node.facts.docker = Some("27.0".to_owned());
+        assert!(is_unknown(&node, false));
+        assert!(!is_unknown(&node, true));
+        node.facts.trouble = Some("its Docker does not answer".to_owned());
+        assert!(!is_unknown(&node, false));
+    }
 }

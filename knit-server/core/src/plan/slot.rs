@@ -232,7 +232,8 @@ impl<'a> Planner<'a> {
         former.next().map(|(node, _)| node.clone())
     }
 
-    /// The instances of a slot that its newest current one makes superfluous.
+    /// The instances of a slot that are superfluous: those that its newest current one replaces,
+    /// and all but one of those that wait to be replaced.
     fn replaced(
         &self,
         deployment: &Deployment,
@@ -242,15 +243,44 @@ impl<'a> Planner<'a> {
         if rows.len() < 2 {
             return Vec::new();
         }
-        let Some(newest) = self.newest_current(deployment, wanted, rows) else { return Vec::new() };
-        let takes_over = self.has_settled(deployment, newest)
-            && !rollout::is_held(deployment, newest)
-            && (deployment.spec.mode == Mode::Replicated || wanted.only.is_some());
-        rows.iter()
-            .filter(|row| row.id != newest.id)
-            .filter(|row| takes_over || !self.is_worth_keeping(row, newest))
+        let newest = self.newest_current(deployment, wanted, rows);
+        let is_newest = |row: &Instance| newest.is_some_and(|newest| newest.id == row.id);
+        let takes_over = newest.is_some_and(|newest| {
+            self.has_settled(deployment, newest)
+                && !rollout::is_held(deployment, newest)
+                && (deployment.spec.mode == Mode::Replicated || wanted.only.is_some())
+        });
+        let older: Vec<&Instance> = rows.iter().filter(|row| !is_newest(row)).collect();
+        let former = self.former(newest, &older);
+        older
+            .into_iter()
+            .filter(|row| {
+                takes_over || (former != Some(&row.id) && !self.may_still_run_unheard(row))
+            })
             .map(|row| row.id.clone())
             .collect()
+    }
+
+    /// The one of a slot's older instances that stays until its replacement is healthy: what has
+    /// been running for longest; while there is no replacement, even what does not run.
+    fn former<'r>(
+        &self,
+        newest: Option<&Instance>,
+        older: &[&'r Instance],
+    ) -> Option<&'r InstanceId> {
+        let excluded = |row: &Instance| {
+            newest.is_some_and(|newest| {
+                row.node == newest.node && self.exclude_each_other(row, newest)
+            })
+        };
+        let since =
+            |row: &Instance| self.snapshot.healthy_since.get(&row.id).copied().unwrap_or(self.now);
+        let running = older.iter().filter(|row| self.is_running(row) && !excluded(row));
+        let longest = running.min_by_key(|row| since(row)).map(|row| &row.id);
+        longest.or_else(|| {
+            let heard = older.iter().rev().find(|row| !self.verdicts.is_gone(&row.node));
+            heard.filter(|_| newest.is_none()).map(|row| &row.id)
+        })
     }
 
     /// Whether an instance has been healthy for long enough to give up what it replaces.
@@ -267,14 +297,10 @@ impl<'a> Planner<'a> {
         settle.is_zero() || since.is_some_and(|since| self.now.since(*since) >= settle)
     }
 
-    /// Whether an instance stays until its replacement is healthy: what runs, and what may still
-    /// run on a node that cannot be heard.
-    fn is_worth_keeping(&self, row: &Instance, newest: &Instance) -> bool {
-        if self.verdicts.is_gone(&row.node) {
-            return self.snapshot.nodes.contains_key(&row.node);
-        }
-        let one_at_a_time = row.node == newest.node && self.exclude_each_other(row, newest);
-        self.is_running(row) && !one_at_a_time
+    /// Whether an instance may still run on a node that cannot be heard: it stays until its
+    /// replacement is healthy.
+    fn may_still_run_unheard(&self, row: &Instance) -> bool {
+        self.verdicts.is_gone(&row.node) && self.snapshot.nodes.contains_key(&row.node)
     }
 
     /// Whether two instances cannot run on one host at once: both are in the host's network, or

@@ -253,3 +253,37 @@ fn an_epoch_begins_with_attempts_that_were_never_made() {
     assert_eq!(placed(&snapshot), ["d1.0 r1 a2048 on n1"]);
     assert_eq!(snapshot.nodes[&node_id(1)].generation.epoch, 2);
 }
+
+#[test]
+fn of_those_that_wait_to_be_replaced_only_the_one_that_runs_stays() {
+    let mut snapshot = cluster(1);
+    deploy(&mut snapshot, 1, 1, instance_spec("v1"));
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    deploy(&mut snapshot, 1, 1, instance_spec("v2"));
+    settle(&mut snapshot, NOW);
+    let second = only(&snapshot, 0, 2);
+    report(&mut snapshot, &second, Phase::Failed);
+    // It fits nowhere; what failed must not stay beside what runs, and take its room for ever.
+    deploy_on(&mut snapshot, 1, 1, instance_spec("v3"), &[("role", "none")]);
+    let plan = settle(&mut snapshot, NOW);
+    assert_eq!(plan.unplaced.len(), 1);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1"]);
+}
+
+#[test]
+fn three_revisions_of_a_slot_never_run_side_by_side() {
+    let mut snapshot = cluster(1);
+    deploy(&mut snapshot, 1, 1, instance_spec("v1"));
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    deploy(&mut snapshot, 1, 1, instance_spec("v2"));
+    settle(&mut snapshot, NOW);
+    let second = only(&snapshot, 0, 2);
+    report(&mut snapshot, &second, Phase::Running);
+    // It runs, but not for long enough yet to give the first one up.
+    snapshot.healthy_since.insert(second.id, NOW);
+    deploy(&mut snapshot, 1, 1, instance_spec("v3"));
+    settle(&mut snapshot, NOW);
+    assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1", "d1.0 r3 a0 on n1"]);
+}
