@@ -99,7 +99,6 @@ impl Engine {
         self.made += 1;
         let id = format!("c{}", self.made);
         self.image_of.insert(id.clone(), Kind::of(&plan.image));
-        let writable = plan.volumes.iter().filter(|one| !one.read_only);
         self.containers.push(Container {
             id,
             name: plan.name.clone(),
@@ -113,7 +112,6 @@ impl Engine {
             exit_code: None,
             error: String::new(),
             healthcheck: None,
-            volumes: writable.map(|one| one.volume.name.clone()).collect(),
         });
         self.changed = true;
         Ok(())
@@ -193,6 +191,22 @@ impl Engine {
         for id in over {
             self.end(&id, 1, now);
         }
+    }
+
+    /// A container ends, whatever its image says.
+    pub(super) fn kill(&mut self, id: &str, now: Timestamp) {
+        self.end(id, 137, now);
+    }
+
+    /// Whether a container serves now.
+    pub(super) fn serves(&self, id: &str, now: Timestamp) -> bool {
+        let is_up = self.containers.iter().any(|one| one.id == id && one.state.is_up());
+        is_up && self.accepts_from.get(id).is_some_and(|from| *from <= now)
+    }
+
+    /// What a container's image is like.
+    pub(super) fn kind_of(&self, id: &str) -> Kind {
+        self.image_of.get(id).copied().unwrap_or(Kind::Good)
     }
 
     /// All that runs ends, as when the host goes down.

@@ -43,6 +43,12 @@ pub(super) struct Host {
     pub(super) flaky: bool,
     /// Keys of the peers that it does not hear.
     pub(super) unheard: BTreeSet<String>,
+    /// Whether the machine runs.
+    pub(super) powered: bool,
+    /// What it did and should not have done.
+    pub(super) wrongs: Vec<String>,
+    /// Containers that were started since somebody looked.
+    pub(super) started: Vec<String>,
 }
 
 impl Host {
@@ -61,6 +67,9 @@ impl Host {
             agent: Some(Agent::new(now)),
             flaky: false,
             unheard: BTreeSet::new(),
+            powered: true,
+            wrongs: Vec::new(),
+            started: Vec::new(),
         }
     }
 
@@ -83,6 +92,7 @@ impl Host {
         self.engine.tick(now);
         let Some(mut agent) = self.agent.take() else { return Vec::new() };
         agent.work(self, now, rng);
+        agent.ask(self, now);
         agent.decide(self, now, rng);
         let said = agent.speak(self, connected, now, rng);
         self.agent = Some(agent);
@@ -97,7 +107,7 @@ impl Host {
             return;
         }
         self.disk = Some(assignment);
-        agent.wake();
+        agent.wake(agent::Wake::Step);
     }
 
     fn engine_fails(&self, rng: &mut Rng) -> bool {

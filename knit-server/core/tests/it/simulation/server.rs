@@ -8,10 +8,10 @@ use std::time::Duration;
 use knit_rpc::Timestamp;
 use knit_rpc::api::NodeState;
 use knit_rpc::id::{ClusterId, DeploymentId, NodeId};
-use knit_rpc::message::{Generation, NodeAssignment};
-use knit_server_core::liveness::{self, Lives, Verdicts};
+use knit_rpc::message::{Generation, NodeAssignment, ProbeRequest};
+use knit_server_core::liveness::{self, Lives, Verdicts, probes};
 use knit_server_core::plan::plan_with;
-use knit_server_core::{Deployment, Dirty, Node, Plan, Snapshot, assignment, status};
+use knit_server_core::{Deployment, Dirty, Instance, Node, Plan, Snapshot, assignment, status};
 
 /// How long a node may take to say that it works on what was sent, before it is sent again.
 const AGAIN_AFTER: Duration = Duration::from_secs(4);
@@ -27,6 +27,8 @@ pub(super) struct Server {
     dirty: Dirty,
     last_reports: BTreeMap<NodeId, (u64, u64)>,
     sent: BTreeMap<NodeId, (Generation, Timestamp)>,
+    /// Nodes that have reported in this life.
+    reported: BTreeSet<NodeId>,
 }
 
 impl Server {
@@ -43,6 +45,7 @@ impl Server {
             dirty: Dirty::All,
             last_reports,
             sent: BTreeMap::new(),
+            reported: BTreeSet::new(),
         }
     }
 
@@ -82,11 +85,20 @@ impl Server {
         self.snapshot.deployments.insert(deployment.id.clone(), deployment);
     }
 
-    /// Judges and plans once.
-    pub(super) fn think(&mut self, now: Timestamp) {
+    /// Judges and plans once; with `check` it is seen to that a full plan says the same and leaves
+    /// nothing to do.
+    pub(super) fn think(&mut self, check: bool, now: Timestamp) -> Result<(), String> {
         self.judge(now);
         let plan = plan_with(&self.snapshot, &self.verdicts, &self.dirty, now);
+        let full = check.then(|| plan_with(&self.snapshot, &self.verdicts, &Dirty::All, now));
+        if let Some(full) = full.filter(|full| *full != plan) {
+            return Err(format!("looking at {:?}: {plan:#?}, at all: {full:#?}", self.dirty));
+        }
         plan.apply(&mut self.snapshot);
+        let again = check.then(|| plan_with(&self.snapshot, &self.verdicts, &Dirty::All, now));
+        if let Some(again) = again.filter(|again| !again.is_empty()) {
+            return Err(format!("planned twice: {plan:#?}, then {again:#?}"));
+        }
         for (id, generation) in &plan.generations {
             if let Some(node) = self.snapshot.nodes.get_mut(id).filter(|node| !node.adopting) {
                 node.published = *generation;
@@ -95,6 +107,30 @@ impl Server {
         self.dirty = Dirty::Deployments(plan.unsettled.clone());
         self.plan = plan;
         self.purge();
+        Ok(())
+    }
+
+    /// `d1.0 r2 on n3`.
+    pub(super) fn words_for(&self, instance: &Instance) -> String {
+        let deployment = self.snapshot.deployments.get(&instance.deployment);
+        let name = deployment.map(|one| one.spec.name.to_string()).unwrap_or_default();
+        let node = self.snapshot.nodes.get(&instance.node).map(|node| node.name().to_owned());
+        let Instance { id, slot, revision, attempt, .. } = instance;
+        let node = node.unwrap_or_default();
+        format!("{id} {name}.{slot} r{revision} a{attempt} on {node}")
+    }
+
+    /// Who is asked about whom.
+    pub(super) fn question(&mut self, now: Timestamp) -> Option<ProbeRequest> {
+        let question = probes::question(&self.snapshot, None, now)?;
+        probes::asked(&mut self.snapshot, &question, now);
+        Some(question)
+    }
+
+    /// Nodes that beat and have not reported in this life of the server.
+    pub(super) fn unreported(&self) -> Vec<NodeId> {
+        let nodes = self.snapshot.nodes.values().filter(|node| node.last_beat.is_some());
+        nodes.map(|node| node.id.clone()).filter(|id| !self.reported.contains(id)).collect()
     }
 
     fn judge(&mut self, now: Timestamp) {

@@ -16,6 +16,8 @@ pub(super) enum Message {
     Assignment(Box<NodeAssignment>),
     Stored(u64),
     ReportIn,
+    /// Whether it reaches these.
+    Probe(Vec<NodeId>),
 }
 
 /// How badly messages travel.

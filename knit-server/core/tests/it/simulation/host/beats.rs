@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
+use knit_rpc::id::NodeId;
 use knit_rpc::message::{Heartbeat, NodeFacts};
 
 use super::Host;
@@ -19,11 +20,19 @@ pub(super) struct Beats {
     connected: bool,
     due: Timestamp,
     said: Option<(NodeFacts, Timestamp)>,
+    /// What became of the peers that the server asked about.
+    probed: BTreeMap<NodeId, bool>,
 }
 
 impl Beats {
     pub(super) fn ask_facts(&mut self) {
         (self.said, self.due) = (None, Timestamp::default());
+    }
+
+    /// Has the next beat say at once whether peers answered.
+    pub(super) fn probed(&mut self, answers: BTreeMap<NodeId, bool>) {
+        self.probed.extend(answers);
+        self.due = Timestamp::default();
     }
 }
 
@@ -62,7 +71,7 @@ impl Agent {
         said
     }
 
-    fn beat(&self, host: &Host, facts: Option<NodeFacts>) -> Heartbeat {
+    fn beat(&mut self, host: &Host, facts: Option<NodeFacts>) -> Heartbeat {
         Heartbeat {
             cluster: host.owner.cluster.clone(),
             node: host.owner.node.clone(),
@@ -71,7 +80,7 @@ impl Agent {
             applied: host.disk.as_ref().map(|held| held.generation).unwrap_or_default(),
             inventory: String::new(),
             facts,
-            probed: BTreeMap::new(),
+            probed: std::mem::take(&mut self.beats.probed),
         }
     }
 
@@ -88,6 +97,8 @@ impl Agent {
             cpus: 4,
             memory: 4 << 30,
             disk: 100 << 30,
+            images: host.engine.images.clone(),
+            volumes: host.engine.volumes.clone(),
             unheard: host.unheard.clone(),
             ..NodeFacts::default()
         }

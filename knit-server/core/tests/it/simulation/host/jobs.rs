@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use knit_agent_core::observed::Step;
+use knit_agent_core::memory::Step;
+use knit_agent_core::probe::Run;
 use knit_agent_core::{Action, Desired, Wanted, container, volume};
 use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
 
 use super::Host;
-use super::agent::Agent;
+use super::agent::{Agent, Wake};
 use crate::simulation::engine::Refusal;
 use crate::simulation::image::Kind;
 use crate::simulation::rng::Rng;
@@ -52,9 +53,10 @@ impl Agent {
             }
         }
         for (instance, actions) in jobs {
+            self.note_given_up(&instance, &actions, now);
             let wanted = desired.instances.get(&instance).cloned();
             let step = match (&wanted, actions.first()) {
-                (None, _) => Step::Stopping,
+                (None, _) | (Some(_), Some(Action::GiveUp { .. })) => Step::Stopping,
                 (Some(_), Some(Action::Pull { .. })) => Step::Pulling,
                 (Some(_), _) => Step::Starting,
             };
@@ -85,7 +87,7 @@ impl Agent {
     }
 
     fn done(&mut self, job: &Job, refusal: Option<Refusal>, now: Timestamp) {
-        self.wake();
+        self.wake(Wake::Read);
         self.memory.busy.remove(&job.instance);
         let Some(refusal) = refusal else {
             let was_stable = self.was_stable(&job.instance);
@@ -96,7 +98,21 @@ impl Agent {
         let (message, permanent) = known.map_or((refusal.message, refusal.permanent), |fault| {
             (fault.message.clone(), fault.permanent)
         });
-        self.memory.failed(&job.instance, message, permanent, now);
+        if job.actions.iter().all(Action::clears) {
+            self.memory.failed_to_go(&job.instance, message, permanent, now);
+        } else {
+            self.memory.failed(&job.instance, message, permanent, now);
+        }
+    }
+
+    fn note_given_up(&mut self, instance: &InstanceId, actions: &[Action], now: Timestamp) {
+        for action in actions {
+            let Action::GiveUp { container, why, reason, .. } = action else { continue };
+            let mut containers = self.containers.iter().flatten();
+            if let Some(found) = containers.find(|one| one.id == *container) {
+                self.memory.gives_up(instance, Run::of(found), *why, reason, now);
+            }
+        }
     }
 
     fn was_stable(&self, instance: &InstanceId) -> bool {
@@ -130,6 +146,7 @@ impl Job {
     }
 
     fn act(&self, host: &mut Host, now: Timestamp, rng: &mut Rng) -> Result<(), Refusal> {
+        host.note(self.actions.get(self.at));
         let engine = &mut host.engine;
         match (self.actions.get(self.at), &self.wanted) {
             (Some(Action::Pull { image, .. }), _) => engine.pull(image),
@@ -144,9 +161,31 @@ impl Job {
             (Some(Action::Start { container, .. }), _) => {
                 engine.start(container, Duration::from_millis(250 * rng.below(6)), now)
             }
-            (Some(Action::Stop { container, .. }), _) => engine.stop(container, now),
+            (Some(Action::Stop { container, .. } | Action::GiveUp { container, .. }), _) => {
+                engine.stop(container, now)
+            }
             (Some(Action::Remove { container, .. }), _) => engine.remove(container),
             (Some(_) | None, _) => Ok(()),
+        }
+    }
+}
+
+impl Host {
+    /// Takes note of what is done, and of what should not be.
+    fn note(&mut self, action: Option<&Action>) {
+        match action {
+            Some(Action::Start { container, .. }) => self.started.push(container.clone()),
+            Some(Action::Stop { container, .. } | Action::GiveUp { container, .. }) => {
+                let found = self.engine.containers().iter().find(|one| one.id == *container);
+                let address = found.and_then(knit_agent_core::Container::address);
+                let leads = self.rules.iter().find(|(_, target)| Some(target.address) == address);
+                if let Some((key, _)) = leads.filter(|_| self.engine.up) {
+                    let wrong =
+                        format!("{} stops {container} while {key:?} leads to it", self.name);
+                    self.wrongs.push(wrong);
+                }
+            }
+            Some(_) | None => {}
         }
     }
 }
@@ -157,7 +196,7 @@ fn takes(action: &Action, rng: &mut Rng) -> Duration {
         Action::Pull { image, .. } if Kind::of(image) == Kind::Slow => rng.between(10, 40),
         Action::Pull { .. } => rng.between(1, 6),
         Action::Create { .. } | Action::Start { .. } | Action::Remove { .. } => rng.below(2),
-        Action::Stop { .. } => rng.below(5),
+        Action::Stop { .. } | Action::GiveUp { .. } => rng.below(5),
         Action::Publish(_)
         | Action::WriteFiles { .. }
         | Action::RemoveFiles { .. }

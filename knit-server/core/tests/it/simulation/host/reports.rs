@@ -59,6 +59,8 @@ impl Agent {
         if reporter.open.as_ref().is_some_and(|open| now.since(open.at) < ANSWER_MAX) {
             return None;
         }
+        // Nobody knows whether the server stored what it did not answer.
+        reporter.full |= reporter.open.is_some();
         let changed: Vec<InstanceStatus> = current
             .instances
             .values()

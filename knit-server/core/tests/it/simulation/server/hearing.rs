@@ -7,7 +7,7 @@ use knit_rpc::id::{DeploymentId, InstanceId, NodeId};
 use knit_rpc::message::{Heartbeat, InstanceReport, InstanceStatus};
 use knit_server_core::Node;
 use knit_server_core::adoption;
-use knit_server_core::liveness::Life;
+use knit_server_core::liveness::{Life, probes};
 
 use super::Server;
 
@@ -27,12 +27,13 @@ impl Server {
     pub(in crate::simulation) fn beat(&mut self, beat: Heartbeat, now: Timestamp) {
         let epoch = self.snapshot.epoch;
         let Some(node) = self.snapshot.nodes.get_mut(&beat.node) else { return };
+        let facts = beat.facts.unwrap_or_else(|| node.facts.clone());
         let before = (node.facts.clone(), node.lost, node.adopting);
         node.lives.note(Life { boot: beat.boot, agent_start: beat.agent_start }, now);
         node.last_beat = Some(now);
         node.applied = beat.applied;
         node.lost = false;
-        node.facts = beat.facts.unwrap_or_else(|| node.facts.clone());
+        node.facts = facts;
         if !node.adopting && adoption::is_forgotten(node, beat.applied) {
             node.adopting = true;
             self.snapshot.epoch = adoption::epoch_above(epoch, beat.applied);
@@ -42,6 +43,7 @@ impl Server {
         if changed {
             self.mark_all();
         }
+        probes::answer(&mut self.snapshot, &beat.node, &beat.probed, now);
     }
 
     /// Stores a report, unless a later one is stored; true when it is to be answered.
@@ -53,6 +55,7 @@ impl Server {
         if self.last_reports.get(&report.node).is_some_and(|last| order <= *last) {
             return true;
         }
+        self.reported.insert(report.node.clone());
         self.last_reports.insert(report.node.clone(), order);
         let before = self.snapshot.observed.get(&report.node).cloned().unwrap_or_default();
         let mut after = if report.full { BTreeMap::new() } else { before.clone() };
