@@ -11,6 +11,7 @@
 
 mod obstacle;
 mod ports;
+mod resource;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,9 @@ use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
 use knit_rpc::spec::{DeploymentSpec, Mode, VolumeName};
 
 pub(crate) use obstacle::node_name;
-pub use obstacle::{Context, Obstacle, Resource};
+pub use obstacle::{Context, Obstacle};
 pub use ports::ports_clash;
+pub use resource::Resource;
 pub use summary::{Refusal, nearest, summary};
 
 use crate::ledger::{self, Ledger};

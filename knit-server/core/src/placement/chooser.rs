@@ -11,23 +11,25 @@
 //! Invariant: what is chosen depends on the placements as they are and on nothing before: a new
 //! chooser would choose the same.
 
+mod fleet;
+mod refusal;
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use knit_rpc::api::{NodeState, Reserved};
+use knit_rpc::api::Reserved;
 use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
-use knit_rpc::spec::{DeploymentSpec, SpreadKey, VolumeName};
+use knit_rpc::spec::{DeploymentSpec, VolumeName};
 
+use self::fleet::{Admits, Area, Seen, see};
+pub use self::refusal::Refused;
 use super::score::{OwnScore, Score, because, reserved_permille};
 use super::{Change, Placements};
-use crate::eligibility::{self, Context, Host, Needs, Obstacle, Refusal, node_name};
+use crate::eligibility::{self, Host, Needs, Obstacle, node_name};
 use crate::ledger;
-use crate::liveness::{Verdict, Verdicts};
+use crate::liveness::Verdicts;
 use crate::snapshot::{Node, Snapshot};
-
-/// Nodes whose reasons are told, at most.
-const REASONS_SHOWN_MAX: usize = 100;
 
 /// A slot that wants a node.
 #[derive(Debug, Clone, Copy)]
@@ -52,15 +54,6 @@ pub struct Choice {
     pub volumes: Vec<VolumeName>,
 }
 
-/// Why no node takes a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// One sentence.
-    pub summary: String,
-    /// One sentence per node, for the first [`REASONS_SHOWN_MAX`].
-    pub reasons: Vec<String>,
-}
-
 /// Places the slots of one deployment at one spec, one after the other.
 #[derive(Debug)]
 pub struct Chooser<'a> {
@@ -82,47 +75,6 @@ pub struct Chooser<'a> {
     read: usize,
     /// The last refusal of a slot that has nothing yet, and how much had been read then.
     refused: Option<(usize, Refused)>,
-}
-
-/// Nodes that spreading does not tell apart.
-#[derive(Debug)]
-struct Area {
-    /// Its value of each spread key, by number; none of the key `node`.
-    groups: Vec<Option<usize>>,
-    /// Nodes that fit a slot that has nothing yet, the best first. An entry counts while its stamp
-    /// is the node's.
-    heap: BinaryHeap<Reverse<(OwnScore, usize, u32)>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Admits {
-    All,
-    /// Only slots that are tied to it.
-    Tied,
-    None,
-}
-
-/// What was seen of one node.
-#[derive(Debug)]
-struct Seen<'a> {
-    node: &'a Node,
-    verdict: Option<&'a Verdict>,
-    /// What it admits, by all that stays while a plan is made.
-    admits: Admits,
-    /// Whether it takes a slot that has nothing yet.
-    fits: bool,
-    has_image: bool,
-    /// Slots of the deployment on it.
-    slots: u32,
-    area: usize,
-    stamp: u32,
-}
-
-impl Seen<'_> {
-    /// Whether what is on it does not count any more.
-    fn is_gone(&self) -> bool {
-        self.verdict.is_none_or(|verdict| verdict.state == NodeState::Lost)
-    }
 }
 
 impl<'a> Chooser<'a> {
@@ -383,104 +335,4 @@ impl<'a> Chooser<'a> {
         };
         (0..self.nodes.len()).map(judge).collect()
     }
-
-    fn refuse(
-        &mut self,
-        placements: &Placements<'a>,
-        wanted: &Wanted<'_>,
-        data: Option<&NodeId>,
-        is_new: bool,
-    ) -> Refused {
-        let only = wanted.only.or(data);
-        let is_common = only.is_none() && is_new;
-        if let Some((read, refused)) = &self.refused
-            && is_common
-            && *read == self.read
-        {
-            return refused.clone();
-        }
-        let needs = self.needs(wanted);
-        let asked: Vec<usize> = match only {
-            Some(node) => placements.position(node).into_iter().collect(),
-            None => (0..self.nodes.len()).collect(),
-        };
-        let found: Vec<(&Node, Vec<Obstacle<'_>>)> = asked
-            .into_iter()
-            .map(|at| {
-                let host = self.host(placements, at, self.siblings(at, wanted.slot));
-                (self.nodes[at].node, eligibility::obstacles(&needs, &host, placements))
-            })
-            .collect();
-        let refusals: Vec<Refusal> = found
-            .iter()
-            .take(REASONS_SHOWN_MAX)
-            .map(|(node, obstacles)| Refusal {
-                node: node.name().to_owned(),
-                reasons: {
-                    let context = Context { snapshot: self.snapshot, placements, node };
-                    obstacles.iter().map(|obstacle| obstacle.sentence(&context)).collect()
-                },
-            })
-            .collect();
-        let summary = match (only, refusals.as_slice()) {
-            (Some(_), [one]) if wanted.only.is_some() => format!("{}: {}", one.node, one.all()),
-            (Some(_), [one]) => format!("its data is on {}: {}", one.node, one.all()),
-            (Some(node), _) => format!("its data is on {node}, which is no node of this cluster"),
-            (None, _) => eligibility::summary(self.snapshot, wanted.spec, &found),
-        };
-        let reasons = refusals.iter().map(ToString::to_string).collect();
-        let refused = Refused { summary, reasons };
-        if is_common {
-            self.refused = Some((self.read, refused.clone()));
-        }
-        refused
-    }
-}
-
-/// Looks at every node, and divides the fleet into areas.
-fn see<'a>(
-    verdicts: &'a Verdicts,
-    placements: &Placements<'a>,
-    spec: &DeploymentSpec,
-    image: &str,
-) -> (Vec<Seen<'a>>, Vec<Area>, Vec<Vec<u32>>) {
-    let mut values: Vec<BTreeMap<Option<&str>, usize>> = vec![BTreeMap::new(); spec.spread.len()];
-    let mut areas: BTreeMap<Vec<Option<usize>>, usize> = BTreeMap::new();
-    let mut judged = verdicts.nodes.iter().peekable();
-    let mut nodes = Vec::with_capacity(placements.fleet().len());
-    for (node, _) in placements.fleet() {
-        let node: &'a Node = node;
-        // Both are in the order of ids.
-        while judged.next_if(|(id, _)| **id < node.id).is_some() {}
-        let verdict = judged.next_if(|(id, _)| **id == node.id).map(|(_, verdict)| verdict);
-        let group = |(key, values): (&SpreadKey, &mut BTreeMap<Option<&'a str>, usize>)| {
-            let SpreadKey::Label(name) = key else { return None };
-            let next = values.len();
-            Some(*values.entry(node.label(name)).or_insert(next))
-        };
-        let groups = spec.spread.iter().zip(&mut values).map(group).collect();
-        let mut admits = Admits::All;
-        let _ = eligibility::fixed(spec, node, verdict, &mut |obstacle| {
-            // It is told of last.
-            admits = if obstacle.is_availability() { Admits::Tied } else { Admits::None };
-            ControlFlow::Break(())
-        });
-        let next = areas.len();
-        nodes.push(Seen {
-            node,
-            verdict,
-            admits,
-            fits: false,
-            has_image: node.facts.images.contains(image),
-            slots: 0,
-            area: *areas.entry(groups).or_insert(next),
-            stamp: 0,
-        });
-    }
-    let mut numbered: Vec<(usize, Vec<Option<usize>>)> =
-        areas.into_iter().map(|(groups, number)| (number, groups)).collect();
-    numbered.sort_unstable();
-    let area = |(_, groups)| Area { groups, heap: BinaryHeap::new() };
-    let areas = numbered.into_iter().map(area).collect();
-    (nodes, areas, values.into_iter().map(|values| vec![0; values.len()]).collect())
 }
