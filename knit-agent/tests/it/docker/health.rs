@@ -63,7 +63,7 @@ fn containers_are_asked_and_their_last_lines_read() {
         assert_eq!(web.ask(json!({"tcp": {"port": 81}})).await, ill("connection refused"));
         let run = |command: &[&str]| json!({"exec": {"command": command}});
         assert_eq!(web.ask(run(&["/bin/busybox", "true"])).await, Answer::Well);
-        let failing = web.ask(run(&["/bin/sh", "-c", "echo no; echo way >&2; exit 3"])).await;
+        let failing = web.ask(run(&["/bin/sh", "-c", "echo no; echo way; exit 3"])).await;
         assert_eq!(failing, ill("exit code 3: no way"));
         let Answer::Ill(words) = web.ask(run(&["/nope"])).await else { panic!("it was well") };
         assert!(words.contains("/nope"), "{words}");
