@@ -52,6 +52,10 @@ const TICK: Duration = Duration::from_secs(2);
 const READ_EVERY: Duration = Duration::from_secs(5);
 /// Events come in bursts; one read answers them all.
 const SETTLE: Duration = Duration::from_millis(20);
+/// While more instances than this are being worked on, Docker is read at most every
+/// [`READ_APART`]: it has better to do.
+const READ_FREELY_MAX: usize = 8;
+const READ_APART: Duration = Duration::from_millis(250);
 /// How often a container that is to take a port over is asked whether it accepts connections.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 const EVENTS_RETRY: Duration = Duration::from_secs(2);
@@ -67,6 +71,8 @@ pub struct Reconciler {
     executor: Executor,
     reports: mpsc::Receiver<Report>,
     memory: Memory,
+    /// Instances whose jobs ended since Docker was read: what they did is not seen yet.
+    finished: Vec<InstanceId>,
     /// None before Docker was read for the first time.
     containers: Option<Vec<Container>>,
     read_at: Option<Instant>,
@@ -130,6 +136,7 @@ impl Reconciler {
             executor,
             reports,
             memory: Memory::default(),
+            finished: Vec::new(),
             containers: None,
             read_at: None,
             asked_info_at: None,
@@ -189,7 +196,10 @@ impl Reconciler {
             while let Ok(report) = self.reports.try_recv() {
                 wake = wake.max(self.take(report));
             }
-            if wake != Wake::Nothing {
+            let pause = self.read_pause();
+            if wake == Wake::Read && !pause.is_zero() {
+                self.reads_at = Some(Instant::now() + pause);
+            } else if wake != Wake::Nothing {
                 self.step(&owner, wake == Wake::Read).await;
             }
             self.ask();
@@ -200,10 +210,20 @@ impl Reconciler {
         self.read_at.is_none_or(|at| at.elapsed() >= READ_EVERY)
     }
 
+    /// How long Docker is to be left alone.
+    fn read_pause(&self) -> Duration {
+        let is_busy = self.memory.busy.len() > READ_FREELY_MAX;
+        let last = self.read_at.filter(|_| is_busy);
+        last.map(|at| READ_APART.saturating_sub(at.elapsed())).unwrap_or_default()
+    }
+
     async fn step(&mut self, owner: &Owner, read: bool) {
         if read || self.containers.is_none() {
             self.reads_at = None;
             self.read(owner).await;
+            for instance in std::mem::take(&mut self.finished) {
+                self.memory.busy.remove(&instance);
+            }
         }
         let assignment = self.shared.assignment.borrow().clone();
         let desired = assignment.as_ref().map(|assignment| Arc::clone(&assignment.desired));

@@ -39,7 +39,7 @@ impl Reconciler {
                 Wake::Read
             }
             Report::Done { instance, actions, failure } => {
-                self.memory.busy.remove(&instance);
+                self.finished.push(instance.clone());
                 self.memory.pulls.remove(&instance);
                 self.volumes_changed |=
                     actions.iter().any(|action| matches!(action, Action::EnsureVolume { .. }));

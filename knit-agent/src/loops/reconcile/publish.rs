@@ -11,8 +11,8 @@ use knit_agent_core::publish::PortMap;
 use super::Reconciler;
 use crate::executor::sentence;
 
-/// Rules that others may change are looked at this often.
-const ASSERT_EVERY: Duration = Duration::from_millis(1_500);
+/// Rules that others may change are looked at this often: with each tick, not between.
+const ASSERT_EVERY: Duration = Duration::from_millis(1_900);
 
 impl Reconciler {
     /// Learns what is published already, once: who has a port when the agent starts keeps it.
