@@ -2,6 +2,7 @@
 
 pub mod discovery;
 pub mod ingest;
+pub mod peers;
 pub mod planner;
 pub mod publisher;
 pub mod roll_call;

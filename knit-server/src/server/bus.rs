@@ -163,6 +163,8 @@ impl Bus {
         self.tasks.spawn(async move { loops::publisher::run(&app, &bus, stop).await });
         let (app, bus, stop) = parts();
         self.tasks.spawn(async move { loops::roll_call::run(&app, &bus, stop).await });
+        let (app, bus, stop) = parts();
+        self.tasks.spawn(async move { loops::peers::run(&app, &bus, stop).await });
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod adoption;
 mod external_nats;
 mod http;
 mod lifecycle;
+mod liveness;
 mod program;
 mod store;
 mod support;

@@ -138,6 +138,8 @@ async fn spawn_loops(
     let (app, bus, stop) = parts();
     tasks.spawn(async move { loops::publisher::run(&app, &bus, stop).await });
     let (app, bus, stop) = parts();
+    tasks.spawn(async move { loops::peers::run(&app, &bus, stop).await });
+    let (app, bus, stop) = parts();
     app.wake_roll_call.notify_one();
     tasks.spawn(async move { loops::roll_call::run(&app, &bus, stop).await });
 }

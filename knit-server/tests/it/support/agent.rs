@@ -15,6 +15,7 @@ use knit_rpc::message::{
     NodeFacts, Phase, ReportIn, ReportStored,
 };
 use knit_rpc::signed::{self, Context};
+use knit_rpc::spec::VolumeName;
 use knit_rpc::subject;
 use knit_runtime::clock;
 use nkeys::KeyPair;
@@ -44,6 +45,13 @@ struct State {
     history: Vec<InstanceId>,
     labels: BTreeMap<String, String>,
     unheard: BTreeSet<String>,
+    /// Nodes that it does not reach when it is asked to.
+    unreached: BTreeSet<NodeId>,
+    volumes: BTreeSet<VolumeName>,
+    /// How often the host was booted.
+    boots: u32,
+    /// Whether something about the node changed since it told of it.
+    facts_changed: bool,
     /// Images that cannot be run.
     broken: BTreeSet<String>,
     specs: BTreeMap<knit_rpc::id::SpecHash, knit_rpc::spec::InstanceSpec>,
@@ -84,6 +92,21 @@ impl Disk {
         self.with(|state| state.unheard.insert(mesh_key(n)));
     }
 
+    /// From now on it says that it does not reach node `n`.
+    pub(crate) fn lose_sight_of(&self, n: u8) {
+        self.with(|state| state.unreached.insert(NodeId::from_bytes([n; 16])));
+    }
+
+    /// The host is booted anew: its containers start again, its agent keeps its word.
+    pub(crate) fn reboot(&self) {
+        self.with(|state| state.boots += 1);
+    }
+
+    /// Volumes that are there.
+    pub(crate) fn volumes(&self) -> Vec<String> {
+        self.with(|state| state.volumes.iter().map(ToString::to_string).collect())
+    }
+
     pub(crate) fn break_image(&self, image: &str) {
         self.with(|state| state.broken.insert(image.to_owned()));
     }
@@ -119,7 +142,7 @@ impl Disk {
         self.with(|state| Heartbeat {
             cluster: state.cluster.clone().expect("registered"),
             node: self.node.clone(),
-            boot: "b".into(),
+            boot: boot(state.boots),
             agent_start: Timestamp::default(),
             applied: state.generation,
             inventory: String::new(),
@@ -145,7 +168,7 @@ impl Disk {
             name: self.name.clone(),
             wg_pubkey: mesh_key(self.n),
             mesh_ip: [10, 45, 0, self.n].into(),
-            boot: "b".into(),
+            boot: boot(state.boots),
             agent_start: clock::now(),
             applied: state.generation,
             labels: state.labels.clone(),
@@ -171,6 +194,10 @@ impl Disk {
 /// The WireGuard key of host `n`.
 fn mesh_key(n: u8) -> String {
     base64::engine::general_purpose::STANDARD.encode([n; 32])
+}
+
+fn boot(count: u32) -> String {
+    format!("boot-{count}")
 }
 
 /// A running agent; dropping it is its sudden death.
@@ -226,21 +253,33 @@ impl Worker {
             self.take(&stored);
         }
         let mut beat = tokio::time::interval(BEAT);
-        let mut facts = true;
+        self.disk.with(|state| state.facts_changed = true);
         loop {
             tokio::select! {
-                _ = beat.tick() => {
-                    self.beat(facts).await;
-                    facts = false;
-                }
+                _ = beat.tick() => self.beat(BTreeMap::new()).await,
                 Some(message) = assignments.recv() => self.take(&message.payload),
                 Some(message) = broadcasts.recv() => {
                     let asked: ReportIn = serde_json::from_slice(&message.payload).expect("json");
-                    self.held_asked |= asked.held;
-                    (self.full, facts) = (true, true);
+                    self.asked(asked).await;
                 }
             }
             self.report().await;
+        }
+    }
+
+    async fn asked(&mut self, asked: ReportIn) {
+        let Some(probe) = asked.probe else {
+            self.held_asked |= asked.held;
+            self.full = true;
+            self.disk.with(|state| state.facts_changed = true);
+            return;
+        };
+        if probe.by.contains(&self.disk.node) {
+            let probed = self.disk.with(|state| {
+                let targets = probe.targets.into_keys();
+                targets.map(|node| (node.clone(), !state.unreached.contains(&node))).collect()
+            });
+            self.beat(probed).await;
         }
     }
 
@@ -259,8 +298,15 @@ impl Worker {
             let wanted: BTreeMap<InstanceId, AssignedInstance> =
                 state.assigned.iter().map(|i| (i.id.clone(), i.clone())).collect();
             state.running.retain(|id, _| wanted.contains_key(id));
+            state.facts_changed |= !assignment.remove_volumes.is_empty();
+            state.volumes.retain(|name| !assignment.remove_volumes.contains(name));
             for (id, instance) in wanted {
-                let broken = state.broken.contains(&state.specs[&instance.spec].image);
+                let spec = &state.specs[&instance.spec];
+                for mount in &spec.volumes {
+                    let name = VolumeName::of(&instance.project, mount, instance.slot);
+                    state.facts_changed |= state.volumes.insert(name);
+                }
+                let broken = state.broken.contains(&spec.image);
                 if !broken && state.running.insert(id.clone(), instance).is_none() {
                     state.history.push(id);
                 }
@@ -268,15 +314,16 @@ impl Worker {
         });
     }
 
-    async fn beat(&self, facts: bool) {
+    async fn beat(&self, probed: BTreeMap<NodeId, bool>) {
+        let facts = self.disk.with(|state| std::mem::take(&mut state.facts_changed));
         let beat = self.disk.with(|state| Heartbeat {
             cluster: state.cluster.clone().expect("registered"),
             node: self.disk.node.clone(),
-            boot: "b".into(),
+            boot: boot(state.boots),
             agent_start: self.start,
             applied: state.generation,
             inventory: String::new(),
-            probed: BTreeMap::new(),
+            probed,
             facts: facts.then(|| NodeFacts {
                 name: self.disk.name.clone(),
                 wg_pubkey: mesh_key(self.disk.n),
@@ -284,6 +331,7 @@ impl Worker {
                 labels: state.labels.clone(),
                 docker: Some("20.10".into()),
                 unheard: state.unheard.clone(),
+                volumes: state.volumes.clone(),
                 ..NodeFacts::default()
             }),
         });
