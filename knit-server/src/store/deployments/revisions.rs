@@ -1,6 +1,6 @@
 //! Rows of revisions: what is remembered of a deployment's past, and of its newest state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use knit_rpc::api::{Cause, RolloutState};
 use knit_rpc::id::DeploymentId;
@@ -11,10 +11,14 @@ use sqlx::SqlitePool;
 use super::super::{StoreError, Write, from_json, int, moment, parsed, to_json, uint};
 use super::{purge_specs, put_spec};
 
-/// Makes the rows of a deployment's revisions what they are in memory.
+/// Makes the rows of a deployment's revisions what they are in memory. Of those that have ended
+/// only what is not stored yet is written: their past does not change.
 pub(super) async fn put_all(write: &mut Write, deployment: &Deployment) -> Result<(), StoreError> {
-    let known = numbers(write, &deployment.id).await?;
+    let known = known(write, &deployment.id).await?;
     for (number, revision) in &deployment.revisions {
+        if revision.ended_at.is_some() && known.get(number) == Some(&End::of(revision)) {
+            continue;
+        }
         put_spec(write, &revision.spec_hash, &revision.spec.instance).await?;
         put(write, &deployment.id, *number, revision).await?;
     }
@@ -24,7 +28,7 @@ pub(super) async fn put_all(write: &mut Write, deployment: &Deployment) -> Resul
     }
     let kept =
         |number: &u64| *number == deployment.revision || deployment.revisions.contains_key(number);
-    let forgotten: Vec<u64> = known.into_iter().filter(|number| !kept(number)).collect();
+    let forgotten: Vec<u64> = known.into_keys().filter(|number| !kept(number)).collect();
     for number in &forgotten {
         sqlx::query("DELETE FROM revisions WHERE deployment_id = $1 AND revision = $2")
             .bind(deployment.id.as_str())
@@ -34,6 +38,40 @@ pub(super) async fn put_all(write: &mut Write, deployment: &Deployment) -> Resul
             .map_err(StoreError::Write)?;
     }
     if forgotten.is_empty() { Ok(()) } else { purge_specs(write).await }
+}
+
+/// How a revision ended, as its row says.
+#[derive(PartialEq)]
+struct End {
+    spec_hash: String,
+    state: String,
+    ended_at: Option<i64>,
+}
+
+impl End {
+    fn of(revision: &Revision) -> Self {
+        Self {
+            spec_hash: revision.spec_hash.to_string(),
+            state: revision.state.as_str().to_owned(),
+            ended_at: revision.ended_at.map(|at| int(at.as_millis())),
+        }
+    }
+}
+
+async fn known(
+    write: &mut Write,
+    deployment: &DeploymentId,
+) -> Result<BTreeMap<u64, End>, StoreError> {
+    let rows: Vec<(i64, String, String, Option<i64>)> = sqlx::query_as(
+        "SELECT revision, spec_hash, state, ended_at FROM revisions WHERE deployment_id = $1",
+    )
+    .bind(deployment.as_str())
+    .fetch_all(&mut **write)
+    .await
+    .map_err(StoreError::Read)?;
+    let end =
+        |(number, spec_hash, state, ended_at)| (uint(number), End { spec_hash, state, ended_at });
+    Ok(rows.into_iter().map(end).collect())
 }
 
 async fn put(
@@ -79,19 +117,6 @@ fn unrecorded(deployment: &Deployment) -> Revision {
         created_at: deployment.updated_at,
         ended_at: None,
     }
-}
-
-async fn numbers(
-    write: &mut Write,
-    deployment: &DeploymentId,
-) -> Result<BTreeSet<u64>, StoreError> {
-    let rows: Vec<i64> =
-        sqlx::query_scalar("SELECT revision FROM revisions WHERE deployment_id = $1")
-            .bind(deployment.as_str())
-            .fetch_all(&mut **write)
-            .await
-            .map_err(StoreError::Read)?;
-    Ok(rows.into_iter().map(uint).collect())
 }
 
 type Row = (String, i64, String, String, i64, String, String, Option<String>, String, Option<i64>);
