@@ -5,7 +5,6 @@
 
 #![expect(clippy::print_stdout, reason = "what it prints is what it is for")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};

@@ -70,8 +70,8 @@ async fn a_failure_is_shown_in_dockers_words_and_the_old_one_stays() {
     agents[0].disk.break_image("broken");
     server.deploy("{name: web, image: good}").await;
     server.until("web", DeploymentState::Running).await;
-    server.deploy("{name: web, image: broken}").await;
-    let view = server.until("web", DeploymentState::Failed).await;
+    server.deploy("{name: web, image: broken, update: {on_failure: pause}}").await;
+    let view = server.until("web", DeploymentState::Paused).await;
     let failed = view.instances.iter().find(|instance| instance.revision == 2).unwrap();
     assert_eq!(failed.message.as_deref(), Some("No such image: broken"));
     assert_eq!(agents[0].disk.images(), ["good"], "the old one was not touched");
@@ -112,6 +112,7 @@ async fn a_dead_nodes_instances_move_and_leave_it_when_it_returns() {
     assert_eq!(agents[0].disk.images(), ["v1"]);
     // The other one says that it does not hear the dead one.
     agents[1].disk.set_unheard(1);
+    agents[1].disk.lose_sight_of(1);
     let disk = agents[1].disk.clone();
     agents[1] = Agent::resume(&disk, Arc::new(bus.client()), false);
     let dead = agents.remove(0).disk.clone();

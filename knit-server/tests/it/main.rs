@@ -6,6 +6,8 @@ mod external_nats;
 mod http;
 mod lifecycle;
 mod liveness;
+mod nodes;
 mod program;
+mod rollouts;
 mod store;
 mod support;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use knit_link::bus::{Bus as _, BusState, MemoryBus};
 use knit_link::http::ApiClient;
-use knit_rpc::api::{DeploymentState, DeploymentView};
+use knit_rpc::api::{DeploymentState, DeploymentView, RolloutState, RolloutView};
 use knit_rpc::id::{DeploymentName, ProjectName};
 use knit_rpc::spec::Format;
 use knit_rpc::subject;
@@ -99,6 +99,14 @@ impl Server {
     pub(crate) async fn until(&self, name: &str, state: DeploymentState) -> DeploymentView {
         eventually(&format!("{name} is {}", state.as_str()), || async {
             self.view(name).await.filter(|view| view.state == state)
+        })
+        .await
+    }
+
+    /// Waits until the newest rollout of a deployment stands so.
+    pub(crate) async fn until_rollout(&self, name: &str, state: RolloutState) -> RolloutView {
+        eventually(&format!("the rollout of {name} is {}", state.as_str()), || async {
+            self.view(name).await?.rollout.filter(|rollout| rollout.state == state)
         })
         .await
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use knit_link::bus::MemoryBus;
-use knit_rpc::api::{DeploymentState, NodeState};
+use knit_rpc::api::{DeploymentState, NodeState, VolumeState};
 use reqwest::Method;
 
 use super::ask;
@@ -130,6 +130,11 @@ async fn volumes_are_shown_and_removed_when_nobody_uses_them() {
     let (server, _bus, _agent) = with_node().await;
     server.deploy("{name: db, image: v1, volumes: [{name: data, path: /data}]}").await;
     server.until("db", DeploymentState::Running).await;
+    eventually("its node has it", || async {
+        let views = server.api.volumes().await.ok()?;
+        (views.first()?.state == VolumeState::Present).then_some(())
+    })
+    .await;
     let told = ask_all(
         &server,
         &[

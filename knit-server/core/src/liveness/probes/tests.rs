@@ -97,7 +97,7 @@ fn the_same_few_peers_are_asked_and_the_servers_own_host_last() {
 #[test]
 fn a_question_is_about_some_and_the_next_about_the_others() {
     let now = at(10_000);
-    let mut snapshot = cluster(TARGETS_MAX as u8 + 40);
+    let mut snapshot = cluster(u8::try_from(TARGETS_MAX).unwrap() + 40);
     node_mut(&mut snapshot, 1).last_beat = Some(now);
     let first = question(&snapshot, None, now).unwrap();
     assert_eq!(first.targets.len(), TARGETS_MAX);
