@@ -89,8 +89,10 @@ async fn a_bad_link_changes_nothing_about_the_outcome() {
         agent.disk.set_link(Link::Bad);
     }
     for revision in 1..=4 {
-        server.deploy(&format!("{{name: web, image: v{revision}, replicas: 4}}")).await;
-        server.deploy(&format!("{{name: db, image: v{revision}, replicas: 3}}")).await;
+        for (name, replicas) in [("web", 4), ("db", 3)] {
+            let spec = format!("name: {name}, image: v{revision}, replicas: {replicas}");
+            server.deploy(&format!("{{{spec}, update: {{bake: 0s}}}}")).await;
+        }
     }
     for one in ["web", "db"] {
         server.until(one, DeploymentState::Running).await;
