@@ -195,6 +195,16 @@ fn events() {
         },
     };
     check("event", &event);
+    let rollout = EventKind::RolloutChanged {
+        project: ProjectName::default(),
+        deployment: DeploymentName::parse("hello").unwrap(),
+        revision: 2,
+        state: "rolled-back".to_owned(),
+        message: Some("hello.0 crashed".to_owned()),
+    };
+    check("event_rollout", &Event { kind: rollout, ..event.clone() });
+    let reboot = EventKind::NodeRebooted { node: node(), name: "host-1".to_owned() };
+    check("event_reboot", &Event { kind: reboot, ..event });
 }
 
 #[test]
