@@ -3,7 +3,8 @@
 //! Invariant: nothing here decides. A job that was overtaken by a newer assignment is dropped
 //! where it stands; what it left behind is found by its labels.
 
-use std::net::Ipv4Addr;
+mod beside;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,8 @@ use knit_agent_core::probe::{Answer, Question, Run};
 use knit_agent_core::template::NodeContext;
 use knit_agent_core::{Action, Owner, Wanted};
 use knit_rpc::id::InstanceId;
-use knit_rpc::message::{LOG_LINES_MAX, PullProgress};
+use knit_rpc::message::PullProgress;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
-use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{Engine, EngineError};
@@ -36,10 +36,6 @@ const STOPS_MAX: usize = 64;
 pub const REPORTS_MAX: usize = 256;
 /// A pull says how far it is this often, at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// Reading the last lines of a log may take this long; then there are none.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
-/// A probe's own limit is kept by the engine; this is for an engine that does not.
-const PROBE_SLACK: Duration = Duration::from_secs(1);
 
 /// What is to be done for one instance.
 #[derive(Debug)]
@@ -147,76 +143,6 @@ impl Executor {
             };
             // The loop is gone only when the agent stops.
             let _ = reports.send(Report::Done { instance, actions, failure }).await;
-        });
-    }
-
-    /// Starts to clear away what no instance needs, one after the other, and returns at once.
-    pub fn tidy(&self, owner: Owner, actions: Vec<Action>) {
-        let executor = self.clone();
-        self.tasks.spawn(async move {
-            let mut failed = false;
-            for action in &actions {
-                if let Err(error) = executor.tidy_one(&owner, action).await {
-                    tracing::warn!(?action, cause = sentence(&error), "cannot be cleared away");
-                    failed = true;
-                }
-            }
-            let _ = executor.reports.send(Report::Tidied { failed }).await;
-        });
-    }
-
-    async fn tidy_one(&self, owner: &Owner, action: &Action) -> Result<(), EngineError> {
-        match action {
-            Action::RemoveNetwork(name) => {
-                self.engine.remove_network(owner, name).await?;
-                tracing::info!(network = name, "removed a network that no instance joins");
-            }
-            Action::RemoveVolume(name) => {
-                self.engine.remove_volume(owner, name).await?;
-                tracing::info!(volume = %name, "removed a volume as asked");
-            }
-            Action::Publish(_)
-            | Action::Pull { .. }
-            | Action::WriteFiles { .. }
-            | Action::EnsureNetwork { .. }
-            | Action::EnsureVolume { .. }
-            | Action::Create { .. }
-            | Action::Start { .. }
-            | Action::Stop { .. }
-            | Action::GiveUp { .. }
-            | Action::Remove { .. }
-            | Action::RemoveFiles { .. }
-            | Action::Fail { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// Asks a container a question and returns at once; the answer is reported.
-    pub fn ask(&self, question: Question, address: Option<Ipv4Addr>) {
-        let (engine, reports) = (Arc::clone(&self.engine), self.reports.clone());
-        self.tasks.spawn(async move {
-            let (kind, limit) = (&question.probe.kind, question.probe.timeout.duration());
-            let asking = engine.probe(&question.run.container, address, kind, limit);
-            let late = || Answer::Ill(format!("no answer within {} ms", limit.as_millis()));
-            let answer = timeout(limit + PROBE_SLACK, asking).await.unwrap_or_else(|_| late());
-            let _ = reports.send(Report::Answered(question, answer)).await;
-        });
-    }
-
-    /// Reads what an instance wrote last, and returns at once; it is reported.
-    pub fn last_words(&self, instance: InstanceId, run: Run) {
-        let (engine, reports) = (Arc::clone(&self.engine), self.reports.clone());
-        self.tasks.spawn(async move {
-            let reading = engine.log_tail(&run.container, LOG_LINES_MAX);
-            let lines = match timeout(LAST_WORDS_MAX, reading).await {
-                Ok(Ok(lines)) => lines,
-                Ok(Err(error)) => {
-                    tracing::debug!(instance.id = %instance, %error, "its log was not read");
-                    Vec::new()
-                }
-                Err(_) => Vec::new(),
-            };
-            let _ = reports.send(Report::LastWords(instance, run, lines)).await;
         });
     }
 

@@ -5,6 +5,8 @@
 //! `running` before stopping the old one loses nothing. One that has ended before has to be up for
 //! a while as well.
 
+mod ports;
+
 use std::collections::BTreeMap;
 
 use knit_rpc::Timestamp;
@@ -19,7 +21,6 @@ use crate::exclusive;
 use crate::health::{self, Verdict};
 use crate::observed::{Container, ContainerState, Observed, Step};
 use crate::probe::Run;
-use crate::publish::{self, Target};
 
 /// Our containers by instance.
 type Ours<'a> = BTreeMap<InstanceId, (Identity, &'a Container)>;
@@ -185,7 +186,7 @@ fn up(
         Verdict::Dead(why) => return (Phase::Restarting, Some(fault.unwrap_or(why))),
         Verdict::Unready(why) => return (Phase::Unready, Some(why)),
         Verdict::Starting(why) => Some(why),
-        Verdict::Ready => waits_for_ports(wanted, identity, container, situation)
+        Verdict::Ready => ports::wait(wanted, identity, container, situation)
             .map(|why| Some(fault.unwrap_or(why))),
     };
     let unsettled = container.settles_in(*now).map(|_| unsettled(id, container, observed));
@@ -201,29 +202,6 @@ fn up(
     }
 }
 
-/// Why the ports of an instance that is ready do not lead to it yet. One that is held needs none.
-fn waits_for_ports(
-    wanted: &Wanted,
-    identity: &Identity,
-    container: &Container,
-    situation: &Situation<'_>,
-) -> Option<String> {
-    let Situation { ours, observed, .. } = situation;
-    // On the host's own network nothing is mapped.
-    let address = container.address()?;
-    identity.ports.iter().find_map(|port| {
-        if wanted.assigned.held {
-            let target = Target { address, port: port.container_port };
-            return observed.deaf.contains(&target).then(|| deaf(port));
-        }
-        let keys = publish::host_ports(port, observed);
-        keys.iter().find_map(|key| {
-            let holder = observed.published.get(key);
-            not_led_to(identity, container, port, holder, ours, observed)
-        })
-    })
-}
-
 /// Somebody wanted it to stand still: it is left alone.
 fn paused(container: &Container) -> String {
     let name = &container.name;
@@ -236,41 +214,6 @@ fn unsettled(id: &InstanceId, container: &Container, observed: &Observed) -> Str
     let ended = container.finished_at.and(observed.memory.exits.get(id));
     let code = ended.map(|code| format!(" with code {code}")).unwrap_or_default();
     format!("up for less than {settle} after it ended{code}")
-}
-
-fn deaf(port: &PortSpec) -> String {
-    format!(
-        "nothing accepts connections on its port {} yet; the former instance keeps port {}",
-        port.container_port, port.host_port
-    )
-}
-
-/// Why a port does not lead to this container or to one that came after it.
-fn not_led_to(
-    identity: &Identity,
-    container: &Container,
-    port: &PortSpec,
-    holder: Option<&Target>,
-    ours: &Ours<'_>,
-    observed: &Observed,
-) -> Option<String> {
-    let Some(holder) = holder else {
-        return Some(format!("port {} is not published yet", port.host_port));
-    };
-    let own = container.address().map(|address| Target { address, port: port.container_port });
-    if Some(*holder) == own {
-        return None;
-    }
-    if own.is_some_and(|own| observed.deaf.contains(&own)) {
-        return Some(deaf(port));
-    }
-    let later = ours.values().any(|(other, container)| {
-        container.state.is_up()
-            && container.address() == Some(holder.address)
-            && other.slot() == identity.slot()
-            && other.revision >= identity.revision
-    });
-    (!later).then(|| format!("port {} leads to another instance still", port.host_port))
 }
 
 fn ended(container: &Container) -> String {
@@ -340,14 +283,5 @@ fn describe(
     }
     status.address = container.address();
     status.ports =
-        ports.iter().filter(|port| leads_to(port, container, observed)).cloned().collect();
-}
-
-fn leads_to(port: &PortSpec, container: &Container, observed: &Observed) -> bool {
-    let keys = publish::host_ports(port, observed);
-    let Some(address) = container.address() else { return false };
-    let target = Target { address, port: port.container_port };
-    // What Docker publishes itself has no key of ours.
-    let by_docker = keys.is_empty() && port.host_ip == knit_rpc::spec::HostIp::Loopback;
-    by_docker || keys.iter().any(|key| observed.published.get(key) == Some(&target))
+        ports.iter().filter(|port| ports::leads_to(port, container, observed)).cloned().collect();
 }
