@@ -10,6 +10,8 @@
 
 mod actor;
 mod clock;
+#[cfg(test)]
+mod fuzz;
 mod net;
 mod rpc_server;
 mod secret;

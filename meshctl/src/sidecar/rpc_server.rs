@@ -47,7 +47,7 @@ pub(super) struct Server {
 
 /// What is done with a request line.
 #[derive(Debug, PartialEq)]
-enum Outcome {
+pub(super) enum Outcome {
     /// Send this line.
     Answer(String),
     /// Send this line, then a notification at each change.
@@ -64,7 +64,7 @@ struct Refusal {
 
 impl Server {
     /// Answers one line without its line feed.
-    async fn handle(&self, line: &[u8], caller: Caller) -> Outcome {
+    pub(super) async fn handle(&self, line: &[u8], caller: Caller) -> Outcome {
         let request = match request::parse(line) {
             Ok(request) => request,
             Err(message) => {
@@ -147,5 +147,7 @@ fn notification(status: &MeshStatus) -> String {
     )
 }
 
+#[cfg(test)]
+pub(super) mod scripted;
 #[cfg(test)]
 mod tests;
