@@ -136,6 +136,11 @@ pub(crate) struct JoinArgs {
     #[arg(long, value_delimiter = ',', value_name = "CIDR,…")]
     pub(crate) advertise_routes: Vec<IpNet>,
 
+    /// Use routes of peers that lie in these networks; never the default route, nor what overlaps the
+    /// mesh, a network of this host, or a route of another peer [default: none]
+    #[arg(long, value_delimiter = ',', value_name = "CIDR,…")]
+    pub(crate) accept_routes: Vec<Ipv4Net>,
+
     /// Where keys, mesh address and peers are kept
     #[arg(long, default_value = "/var/lib/wgmesh", value_name = "DIR")]
     pub(crate) state_dir: PathBuf,

@@ -76,6 +76,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         listen_port: args.listen_port,
         boot: knit_runtime::clock::now().as_millis(),
         routes: args.advertise_routes.clone(),
+        accept_routes: args.accept_routes.clone(),
         lan: !args.no_lan_discovery,
         keys: keys.clone(),
     };

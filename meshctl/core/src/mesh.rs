@@ -20,17 +20,19 @@ mod observed;
 mod peer;
 mod peer_table;
 mod replay;
+mod routes;
 mod speech;
 mod vitals;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 pub use effect::{Effect, PeerConfig, Report};
 pub use event::{DevicePeer, Event, Now, Path, Probe};
 pub use peer_table::PeerView;
+pub use routes::RouteRefusal;
 pub use vitals::PROBE_MAX_MS;
 
 use crate::derive::{MeshKeys, MeshSubnet};
@@ -41,6 +43,7 @@ use limiter::{Limiter, Muffle};
 use observed::Observed;
 use peer_table::PeerTable;
 use replay::Replay;
+use routes::Routes;
 use vitals::ProbeBudget;
 
 /// A handshake this young proves the tunnel.
@@ -68,7 +71,10 @@ pub struct Settings {
     pub listen_port: u16,
     /// Differs from one start of the daemon to the next.
     pub boot: u64,
+    /// What is told to the peers.
     pub routes: Vec<IpNet>,
+    /// Where routes of peers are used; nowhere when empty.
+    pub accept_routes: Vec<Ipv4Net>,
     pub lan: bool,
 }
 
@@ -88,6 +94,9 @@ pub struct Mesh {
     lan_limiter: Limiter,
     clock_reports: Muffle,
     probes: ProbeBudget,
+    routes: Routes,
+    /// What was last asked to be routed; nothing has been before the first time.
+    routed: Option<Vec<Ipv4Net>>,
     configured: BTreeMap<PublicKey, PeerConfig>,
     announce_at: u64,
     announces: u64,
@@ -117,6 +126,8 @@ impl Mesh {
             lan_limiter: Limiter::default(),
             clock_reports: Muffle::default(),
             probes: ProbeBudget::default(),
+            routes: Routes::new(&settings.accept_routes),
+            routed: None,
             configured: BTreeMap::new(),
             announce_at: now.mono_ms,
             announces: 0,
@@ -148,6 +159,7 @@ impl Mesh {
             }
             Event::Device(found) => self.device(found, now, &mut effects),
             Event::NetworkChanged => self.announce_at = now.mono_ms,
+            Event::LocalNetworks(networks) => self.routes.set_local(networks),
             Event::Seeds(addresses) => self.contacts.set_seeds(&addresses, now),
             Event::Probed { key, outcome } => self.peers.probed(&key, outcome, now),
             Event::Leave => {
@@ -174,6 +186,11 @@ impl Mesh {
     /// The peers heard within five minutes, sorted by key.
     pub fn active_peers(&self, now: Now) -> Vec<PeerView> {
         self.peers.all().filter(|peer| peer.is_active(now)).map(PeerView::from).collect()
+    }
+
+    /// The networks behind peers that are used, sorted.
+    pub fn accepted_routes(&self) -> Vec<Ipv4Net> {
+        self.routes.all()
     }
 
     /// The known peers that give no sign of life, sorted by key.
@@ -271,14 +288,27 @@ impl Mesh {
                 Some(ours) if ours.endpoint.is_some() && !device_peer.is_live() => ours.endpoint,
                 _ => device_peer.endpoint,
             };
-            let mesh_ip = device_peer.only_address().unwrap_or(Ipv4Addr::UNSPECIFIED);
-            let config = PeerConfig { key: device_peer.key, endpoint, mesh_ip };
+            let subnet = self.settings.subnet;
+            let config = PeerConfig {
+                key: device_peer.key,
+                endpoint,
+                mesh_ip: device_peer.mesh_ip(subnet).unwrap_or(Ipv4Addr::UNSPECIFIED),
+                routes: device_peer.routes(subnet),
+            };
             self.configured.insert(device_peer.key, config);
         }
     }
 
     fn reconcile(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let desired = self.peers.desired(self.ip, &self.configured, now);
+        let mut desired = self.peers.desired(self.ip, &self.configured, now);
+        let claims = self.peers.claimed_routes(&desired);
+        for refused in self.routes.update(&claims, self.settings.subnet.net()) {
+            let (by, route, why) = (refused.by, refused.route, refused.why);
+            effects.push(Effect::Report(Report::RouteRefused { by, route, why }));
+        }
+        for (key, config) in &mut desired {
+            config.routes = self.routes.of(key);
+        }
         // Removals first: an address moves from one peer to another without a moment of both.
         let gone = self.configured.keys().filter(|key| !desired.contains_key(*key));
         effects.extend(gone.map(|key| Effect::RemovePeer(*key)));
@@ -286,6 +316,11 @@ impl Mesh {
             desired.iter().filter(|(key, config)| config.differs_from(self.configured.get(*key)));
         effects.extend(changed.map(|(_, config)| Effect::SetPeer(config.clone())));
         self.configured = desired;
+        let routed = self.routes.all();
+        if self.routes.is_settled() && self.routed.as_ref() != Some(&routed) {
+            effects.push(Effect::Routes(routed.clone()));
+            self.routed = Some(routed);
+        }
     }
 
     /// Moves to another address after a clash; the mesh hears of it at once.

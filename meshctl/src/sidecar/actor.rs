@@ -76,7 +76,8 @@ impl Actor {
         let mut rescans = steady(RESCAN);
         let mut keeps = steady(KEEP_PEERS_EVERY);
         let mut dirty = false;
-        // What the device has already is taken in before anything is decided.
+        // What host and device have already is taken in before anything is decided.
+        self.look_around(&mut dirty).await;
         self.poll_device(&mut dirty).await;
         knit_runtime::notify::ready();
         loop {
@@ -94,6 +95,7 @@ impl Actor {
                 }
                 _ = rescans.tick() => {
                     self.rescan(&mut dirty).await;
+                    self.look_around(&mut dirty).await;
                     self.assert_interface().await?;
                 }
                 _ = device_polls.tick() => {
@@ -161,6 +163,7 @@ impl Actor {
                     warn_chain(&error);
                 }
             }
+            Effect::Routes(routes) => self.set_routes(&routes).await,
             Effect::Probe { key, ip } => self.probe(key, ip),
             Effect::MoveAddress(ip) => self.move_address(ip).await,
             Effect::PeersChanged => *dirty = true,
@@ -193,6 +196,27 @@ impl Actor {
     async fn poll_device(&mut self, dirty: &mut bool) {
         match self.device.peers().await {
             Ok(peers) => self.on(Event::Device(&peers), dirty).await,
+            Err(error) => warn_chain(&error),
+        }
+    }
+
+    async fn set_routes(&self, routes: &[Ipv4Net]) {
+        if let Err(error) = self.links.set_routes(&self.interface, routes).await {
+            warn_chain(&error);
+        }
+    }
+
+    /// Finds out what the host reaches without the mesh, for no route of a peer may take that, and
+    /// puts back what somebody removed.
+    async fn look_around(&mut self, dirty: &mut bool) {
+        if self.mesh.settings().accept_routes.is_empty() {
+            return;
+        }
+        match self.links.networks_beside(&self.interface).await {
+            Ok(networks) => {
+                self.on(Event::LocalNetworks(networks), dirty).await;
+                self.set_routes(&self.mesh.accepted_routes()).await;
+            }
             Err(error) => warn_chain(&error),
         }
     }

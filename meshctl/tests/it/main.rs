@@ -8,5 +8,6 @@ mod commands;
 mod guest;
 mod lifetime;
 mod meshing;
+mod routes;
 mod socket;
 mod support;

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use ipnet::Ipv4Net;
+
+use super::routes::RouteRefusal;
 use crate::envelope::Kind;
 use crate::key::PublicKey;
 
@@ -24,6 +27,8 @@ pub enum Effect {
         key: PublicKey,
         ip: Ipv4Addr,
     },
+    /// Leave exactly these networks routed to the interface, beside the mesh's own.
+    Routes(Vec<Ipv4Net>),
     /// Persist the address, then put it on the interface in place of the old one.
     MoveAddress(Ipv4Addr),
     /// What the peer cache holds has changed.
@@ -37,13 +42,21 @@ pub struct PeerConfig {
     pub key: PublicKey,
     pub endpoint: Option<SocketAddr>,
     pub mesh_ip: Ipv4Addr,
+    /// Networks behind it, sorted.
+    pub routes: Vec<Ipv4Net>,
 }
 
 impl PeerConfig {
+    /// What it may send from, and what is sent to it.
+    pub fn allowed_ips(&self) -> impl Iterator<Item = Ipv4Net> {
+        std::iter::once(Ipv4Net::from(self.mesh_ip)).chain(self.routes.iter().copied())
+    }
+
     /// Whether the device must be told. Not knowing an endpoint is no reason to take one away.
     pub(super) fn differs_from(&self, present: Option<&Self>) -> bool {
         present.is_none_or(|present| {
             self.mesh_ip != present.mesh_ip
+                || self.routes != present.routes
                 || (self.endpoint.is_some() && self.endpoint != present.endpoint)
         })
     }
@@ -60,6 +73,7 @@ pub enum Report {
     NoFreeAddress { ip: Ipv4Addr },
     ForeignSubnet { key: PublicKey, ip: Ipv4Addr },
     Clock { from: SocketAddr, off_secs: i64 },
+    RouteRefused { by: PublicKey, route: Ipv4Net, why: RouteRefusal },
 }
 
 impl Report {
@@ -96,6 +110,9 @@ impl fmt::Display for Report {
                 f,
                 "peer {key} has the mesh address {ip}, outside this node's subnet: give every node the same --mesh-subnet"
             ),
+            Self::RouteRefused { by, route, why } => {
+                write!(f, "peer {by} claims the route {route}, which is not used: {why}")
+            }
             Self::Clock { from, off_secs } => write!(
                 f,
                 "the clock of {from} is {off_secs} s off and it is not heard: set the time on one of the two hosts"

@@ -2,9 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::HANDSHAKE_LIVE_MS;
+use crate::derive::MeshSubnet;
 use crate::key::PublicKey;
 
 /// The moment of an event: a clock that never jumps for deadlines, the wall clock for the wire.
@@ -36,6 +37,8 @@ pub enum Event<'a> {
     Device(&'a [DevicePeer]),
     /// An interface came, went or changed its address.
     NetworkChanged,
+    /// The networks that this host reaches without the mesh.
+    LocalNetworks(Vec<Ipv4Net>),
     /// The addresses that the user's seeds stand for now.
     Seeds(Vec<SocketAddr>),
     /// A probe has come to its end.
@@ -74,11 +77,24 @@ impl DevicePeer {
         self.handshake_age_ms.is_some_and(|age| age < HANDSHAKE_LIVE_MS)
     }
 
-    /// Its one mesh address; `None` when it has other allowed addresses, or none.
-    pub fn only_address(&self) -> Option<Ipv4Addr> {
-        match self.allowed_ips.as_slice() {
-            [IpNet::V4(net)] if net.prefix_len() == 32 => Some(net.addr()),
-            _ => None,
-        }
+    /// Its one address in `mesh`; `None` when it has several there, or none.
+    pub fn mesh_ip(&self, mesh: MeshSubnet) -> Option<Ipv4Addr> {
+        let mut found = self.v4().filter(|net| mesh.contains(net.addr()));
+        let net = found.next().filter(|net| net.prefix_len() == 32)?;
+        found.next().is_none().then(|| net.addr())
+    }
+
+    /// The networks behind it, sorted.
+    pub fn routes(&self, mesh: MeshSubnet) -> Vec<Ipv4Net> {
+        let mut routes: Vec<Ipv4Net> = self.v4().filter(|net| !mesh.contains(net.addr())).collect();
+        routes.sort();
+        routes
+    }
+
+    fn v4(&self) -> impl Iterator<Item = Ipv4Net> {
+        self.allowed_ips.iter().filter_map(|net| match net {
+            IpNet::V4(net) => Some(*net),
+            IpNet::V6(_) => None,
+        })
     }
 }

@@ -134,7 +134,7 @@ impl PeerTable {
         }
         let Some(age_ms) = seen.handshake_age_ms.filter(|_| seen.is_live()) else { return false };
         let is_new = !self.peers.contains_key(&seen.key);
-        let mesh_ip = seen.only_address();
+        let mesh_ip = seen.mesh_ip(self.subnet);
         if is_new && mesh_ip.is_none() {
             return false;
         }
@@ -210,6 +210,15 @@ impl PeerTable {
         self.peers.extract_if(.., |_, peer| gone(peer)).map(|(_, peer)| peer).collect()
     }
 
+    pub(super) fn claimed_routes(
+        &self,
+        keys: &BTreeMap<PublicKey, PeerConfig>,
+    ) -> BTreeMap<PublicKey, Vec<IpNet>> {
+        let claims =
+            self.all().filter(|peer| !peer.routes.is_empty() && keys.contains_key(&peer.key));
+        claims.map(|peer| (peer.key, peer.routes.clone())).collect()
+    }
+
     /// What should be on the device: active peers, each mesh address once.
     pub(super) fn desired(
         &self,
@@ -242,7 +251,7 @@ impl PeerTable {
         }
         let config = |(mesh_ip, peer): (Ipv4Addr, &Peer)| {
             let endpoint = peer.endpoint_address();
-            (peer.key, PeerConfig { key: peer.key, endpoint, mesh_ip })
+            (peer.key, PeerConfig { key: peer.key, endpoint, mesh_ip, routes: Vec::new() })
         };
         owners.into_iter().map(config).collect()
     }

@@ -41,6 +41,7 @@ impl Node {
             listen_port: 51820,
             boot: 1,
             routes: Vec::new(),
+            accept_routes: Vec::new(),
             lan: true,
             keys,
         };
@@ -101,6 +102,7 @@ fn settle(nodes: &mut [Node], now: Now, lan: bool) {
             | Effect::RemovePeer(_)
             | Effect::MoveAddress(_)
             | Effect::Probe { .. }
+            | Effect::Routes(_)
             | Effect::PeersChanged
             | Effect::Report(_) => continue,
         };

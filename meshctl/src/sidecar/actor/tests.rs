@@ -16,6 +16,7 @@ fn settings(number: u8, keys: &MeshKeys) -> (Settings, PrivateKey) {
         listen_port: 51820,
         boot: 1,
         routes: Vec::new(),
+        accept_routes: Vec::new(),
         lan: true,
         keys: keys.clone(),
     };

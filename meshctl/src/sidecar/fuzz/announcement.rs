@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::Ipv4Net;
 use meshctl_core::derive::MeshKeys;
 use meshctl_core::envelope::{self, Kind};
 use meshctl_core::key::PrivateKey;
@@ -24,15 +25,22 @@ fn no_message_makes_the_node_do_what_it_must_not() {
         listen_port: 51820,
         boot: 1,
         routes: Vec::new(),
+        accept_routes: vec!["0.0.0.0/0".parse().unwrap()],
         lan: true,
         keys,
     };
-    let mut mesh = Mesh::new(settings.clone(), None, &[], START);
+    let fresh = || {
+        let mut mesh = Mesh::new(settings.clone(), None, &[], START);
+        let local = vec!["192.168.1.0/24".parse().unwrap()];
+        mesh.handle(Event::LocalNetworks(local), START);
+        mesh
+    };
+    let mut mesh = fresh();
     let mut messages = 0_u64;
     fuzz("announcement", 1_500, |input| {
         messages += 1;
         if messages.is_multiple_of(MESSAGES_MAX) {
-            mesh = Mesh::new(settings.clone(), None, &[], START);
+            mesh = fresh();
         }
         let kinds = [Kind::Hello, Kind::Reply, Kind::Announce, Kind::Goodbye];
         let kind = kinds[usize::try_from(messages % 4).unwrap()];
@@ -76,6 +84,15 @@ fn check(effect: &Effect, mesh: &Mesh) -> &'static str {
         Effect::MoveAddress(ip) => {
             assert!(subnet.is_host(*ip));
             "move"
+        }
+        Effect::Routes(routes) => {
+            let local: Ipv4Net = "192.168.1.0/24".parse().unwrap();
+            for (index, route) in routes.iter().enumerate() {
+                let overlaps = |other: &Ipv4Net| route.contains(other) || other.contains(route);
+                assert!(route.prefix_len() >= 8 && !overlaps(&local) && !overlaps(&subnet.net()));
+                assert!(routes[index + 1..].iter().all(|other| other != route));
+            }
+            "routes"
         }
         Effect::RemovePeer(_) => "remove",
         Effect::Probe { .. } => "probe",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use meshctl_core::key::PublicKey;
 use meshctl_core::mesh::{DevicePeer, PeerConfig};
 
@@ -54,7 +54,7 @@ impl WireGuard for Fake {
         let peer = |peer: &PeerConfig| DevicePeer {
             key: peer.key,
             endpoint: peer.endpoint,
-            allowed_ips: vec![IpNet::V4(Ipv4Net::from(peer.mesh_ip))],
+            allowed_ips: peer.allowed_ips().map(IpNet::V4).collect(),
             handshake_age_ms: None,
             rx_bytes: 0,
         };

@@ -82,7 +82,9 @@ impl WireGuard for Kernel {
         peer.endpoint = config.endpoint;
         peer.preshared_key = Some(Key::new(*self.psk));
         peer.persistent_keepalive_interval = Some(KEEPALIVE_SECS);
-        peer.set_allowed_ips(vec![IpAddrMask::host(IpAddr::V4(config.mesh_ip))]);
+        let allowed = config.allowed_ips();
+        let allowed = allowed.map(|net| IpAddrMask::new(IpAddr::V4(net.addr()), net.prefix_len()));
+        peer.set_allowed_ips(allowed.collect());
         quiet(|| self.api.configure_peer(&peer)).map_err(self.failed())
     }
 

@@ -1,15 +1,21 @@
 //! Network interfaces by rtnetlink: create, delete, address, probe.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt as _;
 use ipnet::Ipv4Net;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
-use rtnetlink::{Error, Handle, LinkUnspec, LinkWireguard};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::{Error, Handle, LinkUnspec, LinkWireguard, RouteMessageBuilder};
 
 use super::WgError;
+
+/// Marks the routes that are ours: a number that no routing daemon uses.
+const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(0x6b);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkKind {
@@ -103,6 +109,64 @@ impl Links {
         Ok(())
     }
 
+    /// The networks that the host reaches by other interfaces than `name`: its LANs, its container
+    /// networks, what its administrator routes. The default route is none of them.
+    pub(crate) async fn networks_beside(&self, name: &str) -> Result<Vec<Ipv4Net>, WgError> {
+        let index = self.find(name).await?.map(|link| link.index);
+        let routes = self.main_routes().await?;
+        let beside = routes.iter().filter(|route| output_interface(route) != index);
+        Ok(beside.filter_map(destination).collect())
+    }
+
+    /// Leaves `wanted` as the networks that we route to `name`; other routes are not ours to touch.
+    pub(crate) async fn set_routes(&self, name: &str, wanted: &[Ipv4Net]) -> Result<(), WgError> {
+        let index = self.find(name).await?.ok_or_else(|| gone(name))?.index;
+        let mut present = Vec::new();
+        for route in self.main_routes().await? {
+            let is_ours =
+                route.header.protocol == ROUTE_PROTOCOL && output_interface(&route) == Some(index);
+            let Some(net) = destination(&route).filter(|_| is_ours) else { continue };
+            if wanted.contains(&net) {
+                present.push(net);
+            } else {
+                self.0.route().del(route).execute().await.map_err(|error| failed(&error))?;
+            }
+        }
+        for net in wanted.iter().filter(|net| !present.contains(net)) {
+            let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(net.network(), net.prefix_len())
+                .output_interface(index)
+                .scope(RouteScope::Link)
+                .protocol(ROUTE_PROTOCOL)
+                .build();
+            // Not `replace`: a route that somebody else made stays.
+            match self.0.route().add(route).execute().await {
+                Err(error) if errno(&error) != Some(nix::errno::Errno::EEXIST as i32) => {
+                    return Err(failed(&error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn main_routes(&self) -> Result<Vec<RouteMessage>, WgError> {
+        let every = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let found: Vec<_> = self
+            .0
+            .route()
+            .get(every)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error| failed(&error))?;
+        let is_main = |route: &RouteMessage| {
+            route.header.table == RouteHeader::RT_TABLE_MAIN
+                && route.header.kind == RouteType::Unicast
+        };
+        Ok(found.into_iter().filter(is_main).collect())
+    }
+
     async fn add_address(&self, index: u32, address: Ipv4Net) -> Result<(), WgError> {
         let ip = IpAddr::V4(address.addr());
         let adding = self.0.address().add(index, ip, address.prefix_len()).replace();
@@ -135,6 +199,22 @@ fn net_of(message: &AddressMessage) -> Option<Ipv4Net> {
         Some(*ip)
     });
     Ipv4Net::new(local?, message.header.prefix_len).ok()
+}
+
+/// Where a route leads; `None` for the default route.
+fn destination(route: &RouteMessage) -> Option<Ipv4Net> {
+    let to = route.attributes.iter().find_map(|attribute| {
+        let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute else { return None };
+        Some(*ip)
+    });
+    Ipv4Net::new(to?, route.header.destination_prefix_length).ok()
+}
+
+fn output_interface(route: &RouteMessage) -> Option<u32> {
+    route.attributes.iter().find_map(|attribute| {
+        let RouteAttribute::Oif(index) = attribute else { return None };
+        Some(*index)
+    })
 }
 
 fn errno(error: &Error) -> Option<i32> {

@@ -100,7 +100,7 @@ impl WireGuard for Userspace {
     async fn set_peer(&mut self, config: &PeerConfig) -> Result<(), WgError> {
         let mut peer = Peer::new(x25519::PublicKey::from(config.key.to_bytes()))
             .with_preshared_key(*self.psk)
-            .with_allowed_ips([std::net::IpAddr::V4(config.mesh_ip).into()]);
+            .with_allowed_ips(config.allowed_ips().filter_map(|net| net.to_string().parse().ok()));
         peer.endpoint = config.endpoint;
         peer.keepalive = Some(KEEPALIVE_SECS);
         // The library's own "Peer added" says less than our report of the peer.

@@ -32,7 +32,9 @@ fn pair() -> [Node; 2] {
 }
 
 fn is_quiet(effects: &[Effect]) -> bool {
-    effects.iter().all(|effect| matches!(effect, Effect::Announce(_) | Effect::Probe { .. }))
+    effects.iter().all(|effect| {
+        matches!(effect, Effect::Announce(_) | Effect::Probe { .. } | Effect::Routes(_))
+    })
 }
 
 #[test]
@@ -311,4 +313,41 @@ fn a_wrong_clock_is_told_once_a_minute() {
         told += reports(&one.hear(Path::Lan, two.control(), &datagram, later(second * 1_000)));
     }
     assert_eq!(told, 2);
+}
+
+#[test]
+fn routes_are_used_only_where_the_user_accepts_them_and_given_back_when_a_peer_is_gone() {
+    let mut one = Node::new(1, None);
+    one.mesh.routes = Routes::new(&["10.99.0.0/16".parse().unwrap()]);
+    let mut two = Node::new(2, None);
+    two.mesh.settings.routes = vec!["0.0.0.0/0".parse().unwrap(), "10.99.2.0/24".parse().unwrap()];
+    let datagram = two.announce(START);
+    let effects = one.hear(Path::Lan, two.control(), &datagram, START);
+    let routes = |e: &Effect| matches!(e, Effect::Routes(_));
+    assert!(!effects.iter().any(routes), "an earlier run's stay for now: {effects:?}");
+    let local = Event::LocalNetworks(vec!["192.0.2.0/24".parse().unwrap()]);
+    let effects = one.mesh.handle(local, later(10));
+    let route: Ipv4Net = "10.99.2.0/24".parse().unwrap();
+    assert!(effects.contains(&Effect::Routes(vec![route])), "{effects:?}");
+    let Some(Effect::SetPeer(config)) = effects.iter().find(|e| matches!(e, Effect::SetPeer(_)))
+    else {
+        panic!("{effects:?}")
+    };
+    let allowed: Vec<String> = config.allowed_ips().map(|net| net.to_string()).collect();
+    assert_eq!(allowed, [format!("{}/32", two.mesh.mesh_ip()), "10.99.2.0/24".to_owned()]);
+
+    // What stands on the device as wanted is left alone; what is missing is put back.
+    let seen = |routes: &[&str]| {
+        let mut seen = device_peer(&two, Some(10));
+        seen.allowed_ips.extend(routes.iter().map(|net| net.parse::<ipnet::IpNet>().unwrap()));
+        seen
+    };
+    let sets = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::SetPeer(_)));
+    let whole = [seen(&["10.99.2.0/24"])];
+    assert!(!sets(&one.mesh.handle(Event::Device(&whole), later(20))));
+    assert!(sets(&one.mesh.handle(Event::Device(&[seen(&[])]), later(30))));
+    assert!(sets(&one.mesh.handle(Event::Device(&[seen(&["0.0.0.0/0"])]), later(40))));
+
+    let effects = one.mesh.handle(Event::Tick, later(700_000));
+    assert!(effects.contains(&Effect::Routes(Vec::new())), "{effects:?}");
 }
