@@ -16,6 +16,7 @@
 //! Invariant: silence counts only while this server can hear. While its own bus is down every
 //! state stays what it was when the bus went down; afterwards silence begins anew.
 
+mod lives;
 pub mod probes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::api::NodeState;
 use knit_rpc::id::NodeId;
 
+pub use self::lives::{Life, Lives};
 use self::probes::Said;
 use crate::snapshot::{Deafness, Node, Snapshot};
 
@@ -45,8 +47,6 @@ pub const FREEZE_NODES_MIN: usize = 3;
 const VANISHING_AFTER: Duration = Duration::from_millis(3_500);
 /// Last beats that lie this close together count as one event.
 const AT_ONCE: Duration = Duration::from_secs(3);
-/// Changes of life that are remembered per node.
-const LIVES_KEPT_MAX: usize = 4;
 
 /// What is said of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,50 +78,6 @@ impl Verdicts {
     /// Whether what ran on the node is taken to be gone.
     pub fn is_gone(&self, node: &NodeId) -> bool {
         self.state(node).is_none_or(|state| state == NodeState::Lost)
-    }
-}
-
-/// One run of one agent on one boot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Life {
-    pub boot: String,
-    pub agent_start: Timestamp,
-}
-
-/// The lives that spoke under one node id: an agent that restarts changes it once, two hosts that
-/// claim one id change it back and forth.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Lives {
-    recent: Vec<Life>,
-    alternated_at: Option<Timestamp>,
-}
-
-impl Lives {
-    /// Takes note of who spoke; returns whether the host was booted anew since it spoke before.
-    pub fn note(&mut self, life: Life, now: Timestamp) -> bool {
-        if self.recent.last() == Some(&life) {
-            return false;
-        }
-        let rebooted =
-            !self.recent.is_empty() && self.recent.iter().all(|known| known.boot != life.boot);
-        if self.recent.contains(&life) {
-            self.alternated_at = Some(now);
-        }
-        self.recent.retain(|known| *known != life);
-        self.recent.push(life);
-        if self.recent.len() > LIVES_KEPT_MAX {
-            self.recent.remove(0);
-        }
-        rebooted
-    }
-
-    /// Who spoke last.
-    pub fn newest(&self) -> Option<&Life> {
-        self.recent.last()
-    }
-
-    fn alternates(&self, now: Timestamp) -> bool {
-        self.alternated_at.is_some_and(|at| now.since(at) < DUPLICATE_FOR)
     }
 }
 
