@@ -80,7 +80,8 @@ fn measure(name: &str, wanted_ms: f64, snapshot: &Snapshot, dirty: &Dirty) {
             planned = black_box(plan(black_box(snapshot), dirty, NOW));
         }
         let elapsed = began.elapsed();
-        let spent = used.zip(cpu_time()).map_or(elapsed, |(before, after)| after.saturating_sub(before));
+        let spent =
+            used.zip(cpu_time()).map_or(elapsed, |(before, after)| after.saturating_sub(before));
         times.push(spent / repeat);
         clocked.push(elapsed / repeat);
     }

@@ -201,9 +201,8 @@ impl Obstacle<'_> {
             },
             Self::State { .. } => "it must become ready".to_owned(),
             Self::Adopting => "what it runs must be taken in, which happens by itself".to_owned(),
-            Self::Cordoned | Self::Draining => {
-                format!("let it work again: `knit node undrain {node}`")
-            }
+            Self::Cordoned => format!("let it work again: `knit node uncordon {node}`"),
+            Self::Draining => format!("let it work again: `knit node undrain {node}`"),
             Self::Short { resource, needs, free, .. } => {
                 format!("{} must become free", resource.amount_of(needs - free))
             }

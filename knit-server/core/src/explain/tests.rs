@@ -91,7 +91,7 @@ fn why_not_tells_everything_and_what_would_have_to_change() {
     assert_eq!(
         told.nearest.as_deref(),
         Some(
-            "label it: `knit node label n1 role=web`; let it work again: `knit node undrain n1`; \
+            "label it: `knit node label n1 role=web`; let it work again: `knit node uncordon n1`; \
              256 MiB of memory must become free"
         )
     );
