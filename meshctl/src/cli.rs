@@ -132,6 +132,10 @@ pub(crate) struct JoinArgs {
     #[arg(long)]
     pub(crate) no_lan_discovery: bool,
 
+    /// Tell peers of each other through the tunnel too, as `wgmesh --gossip` does
+    #[arg(long)]
+    pub(crate) gossip: bool,
+
     /// Networks behind this node, told to the peers
     #[arg(long, value_delimiter = ',', value_name = "CIDR,…")]
     pub(crate) advertise_routes: Vec<IpNet>,

@@ -78,6 +78,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         routes: args.advertise_routes.clone(),
         accept_routes: args.accept_routes.clone(),
         lan: !args.no_lan_discovery,
+        gossip: args.gossip,
         keys: keys.clone(),
     };
     let mesh = Mesh::new(settings, identity.mesh_ip, &cached, clock.now());

@@ -56,6 +56,7 @@ const ANNOUNCE_JITTER_MS: u64 = 500;
 const FIRST_ANNOUNCES_MS: [u64; 3] = [200, 500, 1_500];
 const HELLO_WHEN_SILENT_MS: u64 = 45_000;
 const HELLO_EVERY_MS: u64 = 15_000;
+const GOSSIP_EVERY_MS: u64 = 10_000;
 /// A smaller key wins a contested address, but not for ever against one that cannot move.
 const CLASH_PATIENCE_MS: u64 = 30_000;
 const MOVE_EVERY_MS: u64 = 10_000;
@@ -76,6 +77,8 @@ pub struct Settings {
     /// Where routes of peers are used; nowhere when empty.
     pub accept_routes: Vec<Ipv4Net>,
     pub lan: bool,
+    /// Tell peers of each other through the tunnel too.
+    pub gossip: bool,
 }
 
 /// The state of one node.
@@ -100,6 +103,8 @@ pub struct Mesh {
     configured: BTreeMap<PublicKey, PeerConfig>,
     announce_at: u64,
     announces: u64,
+    gossip_at: u64,
+    gossips: usize,
     rotation: usize,
     left: bool,
 }
@@ -131,6 +136,8 @@ impl Mesh {
             configured: BTreeMap::new(),
             announce_at: now.mono_ms,
             announces: 0,
+            gossip_at: now.mono_ms + GOSSIP_EVERY_MS,
+            gossips: 0,
             rotation: 0,
             left: false,
             settings,
@@ -152,6 +159,9 @@ impl Mesh {
         if self.left {
             return effects;
         }
+        // Most messages and probes change nothing on the device: the next tick is soon enough for
+        // what time alone changes, and going through all peers for each would cost a large mesh.
+        let is_routine = matches!(event, Event::Datagram { .. } | Event::Probed { .. });
         match event {
             Event::Tick => {}
             Event::Datagram { path, from, bytes } => {
@@ -167,6 +177,10 @@ impl Mesh {
                 self.left = true;
                 return effects;
             }
+        }
+        if is_routine && !effects.contains(&Effect::PeersChanged) {
+            self.speak_when_due(now, &mut effects);
+            return effects;
         }
         self.lapse(now, &mut effects);
         self.speak_when_due(now, &mut effects);
@@ -234,6 +248,10 @@ impl Mesh {
             effects.push(self.announce(now));
             self.announce_at = now.mono_ms + self.announce_gap();
             self.announces += 1;
+        }
+        if self.settings.gossip && now.mono_ms >= self.gossip_at {
+            self.gossip_at = now.mono_ms + GOSSIP_EVERY_MS;
+            effects.extend(self.gossip(now));
         }
         let mut to: Vec<SocketAddr> = self.contacts.due(now);
         let silent: Vec<PublicKey> = self.peers.silent(now).collect();

@@ -111,6 +111,8 @@ async fn sigterm_leaves_the_interface_and_leave_removes_it() {
     assert_eq!(one.client.status().await.unwrap().pubkey, key);
     assert_eq!(one.client.peers().await.unwrap().len(), 1, "peers are taken over at once");
     eventually("a ping after the restart", || lan.pings(1, &other).then_some(()));
+    assert!(!two.log().contains("left the mesh"), "no goodbye was said: {}", two.log());
+    assert_eq!(two.client.peers().await.unwrap().len(), 1);
 
     one.client.leave().await.unwrap();
     assert!(one.ends());
@@ -123,13 +125,15 @@ async fn sigterm_leaves_the_interface_and_leave_removes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn teardown_removes_the_interface_at_sigterm() {
-    let lan = Lan::new(1);
-    let mut one = lan.join(1, &["--teardown"]);
-    one.mesh_ip().await;
+async fn teardown_removes_the_interface_at_sigterm_and_says_goodbye() {
+    let lan = Lan::new(2);
+    let (mut one, two) = (lan.join(1, &["--teardown"]), lan.join(2, &[]));
+    let (_, other) = (one.mesh_ip().await, two.mesh_ip().await);
+    eventually("the mesh stands", || lan.pings(1, &other).then_some(()));
     one.signal(Signal::SIGTERM);
     assert!(one.ends());
     assert_eq!(lan.mesh_interface(1), "");
+    eventually("the goodbye is heard", || two.log().contains("left the mesh").then_some(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

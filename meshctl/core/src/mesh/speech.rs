@@ -1,6 +1,6 @@
 //! What a node says: announcements within one unfragmented datagram, and goodbyes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Mesh;
 use super::effect::Effect;
@@ -28,6 +28,18 @@ impl Mesh {
         let announcement = self.announcement(Sent::Reply, Some(to), now);
         let plaintext = self.with_known_peers(announcement, Kind::Reply, now);
         Effect::Send { to, kind: Kind::Reply, plaintext }
+    }
+
+    /// A word to one peer through its tunnel, to each in turn. Only with an endpoint that others
+    /// really see: a Go node would take "my source" for our mesh address, a tunnel within itself.
+    pub(super) fn gossip(&mut self, now: Now) -> Option<Effect> {
+        self.observed.address()?;
+        let peers: Vec<IpAddr> = self.configured.values().map(|peer| peer.mesh_ip.into()).collect();
+        let to = *peers.get(self.gossips % peers.len().max(1))?;
+        self.gossips = self.gossips.wrapping_add(1);
+        let announcement = self.announcement(Sent::Announce, None, now);
+        let plaintext = self.with_known_peers(announcement, Kind::Announce, now);
+        Some(Effect::Send { to: self.control_of(to), kind: Kind::Announce, plaintext })
     }
 
     pub(super) fn say_goodbye(&self, now: Now, effects: &mut Vec<Effect>) {

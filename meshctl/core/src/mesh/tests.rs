@@ -43,6 +43,7 @@ impl Node {
             routes: Vec::new(),
             accept_routes: Vec::new(),
             lan: true,
+            gossip: false,
             keys,
         };
         let ip = Ipv4Addr::new(192, 0, 2, number);
@@ -496,4 +497,41 @@ fn a_goodbye_is_undone_by_an_answer_through_the_tunnel() {
     one.mesh.handle(pong(), later(950));
     one.mesh.handle(Event::Tick, later(5_000));
     assert_eq!(one.names(later(5_000)), ["node-2"]);
+}
+
+#[test]
+fn gossip_goes_through_the_tunnel_with_an_endpoint_and_is_heard() {
+    let mut nodes = [Node::new(1, None), Node::new(2, None), Node::new(3, None)];
+    nodes[0].mesh.settings.gossip = true;
+    settle(&mut nodes[..2], START, true);
+    let [one, two, three] = &mut nodes;
+    // The third knows the first alone.
+    let datagram = one.announce(later(100));
+    three.hear(Path::Lan, one.control(), &datagram, later(100));
+    let effects = one.mesh.handle(Event::Tick, later(10_000));
+    let gossip = effects.into_iter().find_map(|effect| match effect {
+        Effect::Send { to, kind: Kind::Announce, plaintext } => Some((to, plaintext)),
+        Effect::Send { .. }
+        | Effect::Announce(_)
+        | Effect::SetPeer(_)
+        | Effect::RemovePeer(_)
+        | Effect::Probe { .. }
+        | Effect::Routes(_)
+        | Effect::MoveAddress(_)
+        | Effect::PeersChanged
+        | Effect::Report(_) => None,
+    });
+    let (to, plaintext) = gossip.unwrap();
+    assert_eq!(to.ip(), IpAddr::V4(two.mesh.mesh_ip()));
+    let bytes = one.seal(Kind::Announce, &plaintext);
+    let from = SocketAddr::new(IpAddr::V4(one.mesh.mesh_ip()), 52_448);
+    let effects = three.hear(Path::Exchange, from, &bytes, later(10_000));
+    let control = two.control();
+    assert!(
+        effects.iter().any(|e| matches!(e, Effect::Send { to, .. } if *to == control)),
+        "the second is told of, and greeted: {effects:?}"
+    );
+    let view = three.mesh.peer(&one.key()).unwrap();
+    assert!(view.discovered_via.contains(&"gossip"), "{view:?}");
+    assert_eq!(view.endpoint, Some("192.0.2.1:51820".parse().unwrap()));
 }

@@ -18,6 +18,7 @@ fn settings(number: u8, keys: &MeshKeys) -> (Settings, PrivateKey) {
         routes: Vec::new(),
         accept_routes: Vec::new(),
         lan: true,
+        gossip: false,
         keys: keys.clone(),
     };
     (settings, private_key)

@@ -27,6 +27,7 @@ fn no_message_makes_the_node_do_what_it_must_not() {
         routes: Vec::new(),
         accept_routes: vec!["0.0.0.0/0".parse().unwrap()],
         lan: true,
+        gossip: false,
         keys,
     };
     let fresh = || {
