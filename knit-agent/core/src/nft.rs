@@ -36,8 +36,22 @@ pub struct Rules {
     pub ports: PortMap,
 }
 
+/// How long the kernel remembers a published connection that has ended.
+///
+/// Docker forgets a removed container's connections by their addresses and ports, in two steps: it
+/// lists them, then deletes each. A client that uses its port again in between loses a connection
+/// that leads to the container's successor. What is not remembered any more when the container is
+/// removed cannot be mistaken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// For a second: less than the time for which a container is drained.
+    Brief,
+    /// As the kernel does by itself, for those that cannot do otherwise.
+    Long,
+}
+
 /// Replaces the table, whatever it was, in one transaction.
-pub fn replace(rules: &Rules) -> String {
+pub fn replace(rules: &Rules, memory: Memory) -> String {
     let mut text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
     let mesh: Vec<String> = rules.mesh_ip.iter().map(ToString::to_string).collect();
     let addresses: BTreeSet<String> = literal_addresses(&rules.ports);
@@ -52,7 +66,13 @@ pub fn replace(rules: &Rules) -> String {
     ] {
         map(&mut text, name, key, &rules.ports);
     }
-    chains(&mut text, rules);
+    if memory == Memory::Brief {
+        text.push_str(
+            "  ct timeout brief {\n    protocol tcp\n    l3proto ip\n    \
+             policy = { time_wait : 1, close : 1 }\n  }\n",
+        );
+    }
+    chains(&mut text, rules, memory);
     text.push_str("}\n");
     text
 }
@@ -133,7 +153,7 @@ fn element(key: HostPort, target: Target) -> String {
     format!("{address}{} . {} : {} . {}", key.protocol, key.port, target.address, target.port)
 }
 
-fn chains(text: &mut String, rules: &Rules) {
+fn chains(text: &mut String, rules: &Rules, memory: Memory) {
     text.push_str(
         "  chain guard {\n    type filter hook prerouting priority mangle; policy accept;\n",
     );
@@ -151,13 +171,18 @@ fn chains(text: &mut String, rules: &Rules) {
             "    iifname != @inside ip daddr {guarded} ct state != {{ established, related }} drop"
         );
     }
+    text.push_str("  }\n  chain published {\n");
+    let to_host = "fib daddr type local ip daddr != 127.0.0.0/8";
+    if memory == Memory::Brief {
+        for to in ["ip daddr @mesh_addr", "ip daddr @addresses", to_host] {
+            let _ = writeln!(text, "    {to} meta l4proto tcp ct timeout set \"brief\"");
+        }
+    }
     let _ = write!(
         text,
-        "  }}
-  chain published {{
-    ip daddr @mesh_addr ct mark set {MARK:#x} dnat to meta l4proto . th dport map @mesh
+        "    ip daddr @mesh_addr ct mark set {MARK:#x} dnat to meta l4proto . th dport map @mesh
     ip daddr @addresses ct mark set {MARK:#x} dnat to ip daddr . meta l4proto . th dport map @addressed
-    fib daddr type local ip daddr != 127.0.0.0/8 ct mark set {MARK:#x} dnat to meta l4proto . th dport map @public
+    {to_host} ct mark set {MARK:#x} dnat to meta l4proto . th dport map @public
   }}
   chain pre {{
     type nat hook prerouting priority dstnat - 5; policy accept;
@@ -222,7 +247,7 @@ mod tests {
                 (Scope::Address(Ipv4Addr::new(192, 0, 2, 1)), 53, 4),
             ]),
         };
-        let text = replace(&rules);
+        let text = replace(&rules, Memory::Brief);
         for expected in [
             "elements = { 10.45.0.7 }",
             "elements = { \"lo\", \"wg0\" }",
@@ -235,5 +260,8 @@ mod tests {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
         assert!(!text.contains("evil"));
+        let brief = "ip daddr @mesh_addr meta l4proto tcp ct timeout set \"brief\"";
+        assert!(text.contains(brief) && text.contains("time_wait : 1"), "{text}");
+        assert!(!replace(&rules, Memory::Long).contains("timeout"));
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use knit_agent_core::nft::{self, Rules};
+use knit_agent_core::nft::{self, Memory, Rules};
 use knit_agent_core::publish::PortMap;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -51,7 +51,15 @@ impl Nftables {
     }
 
     async fn replace(&self, rules: &Rules) -> Result<(), FirewallError> {
-        run("nft", "nftables", &["-f", "-"], Some(&nft::replace(rules))).await?;
+        let load = async |memory| {
+            let text = nft::replace(rules, memory);
+            run("nft", "nftables", &["-f", "-"], Some(&text)).await
+        };
+        match load(Memory::Brief).await {
+            // A kernel without timeouts of its own for connections.
+            Err(FirewallError::Refused { .. }) => load(Memory::Long).await?,
+            done => done?,
+        };
         if let Some(listing) = list().await? {
             *self.written() = Some(Written { rules: rules.clone(), base: listing.base });
         }
