@@ -22,7 +22,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::id::ClusterId;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{Connection as _, Sqlite, SqlitePool, Transaction};
 
 pub use reports::StoredReport;
 
@@ -70,6 +70,18 @@ pub enum StoreError {
     },
 }
 
+/// SQLite's code for a disk that has no room left.
+const SQLITE_FULL: &str = "13";
+
+impl StoreError {
+    /// Whether it could not be written for want of room.
+    pub fn is_disk_full(&self) -> bool {
+        let (Self::Write(source) | Self::Read(source)) = self else { return false };
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| code == SQLITE_FULL)
+    }
+}
+
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -94,6 +106,11 @@ impl Store {
             .optimize_on_close(true, 400);
         let write = SqlitePoolOptions::new()
             .max_connections(1)
+            // A full disk ends a transaction behind sqlx' back, which then takes the connection to
+            // be within one for ever.
+            .before_acquire(|connection, _| {
+                Box::pin(async move { Ok(!connection.is_in_transaction()) })
+            })
             .connect_with(options.clone())
             .await
             .map_err(open)?;

@@ -41,6 +41,15 @@ impl From<AppError> for ApiError {
             AppError::Invalid(fields) => Self::invalid(summary(&fields), fields),
             AppError::Registration(fields) => Self::invalid(registration(&fields), fields),
             AppError::Fields { what, fields } => Self::invalid(wrong(what, &fields), fields),
+            AppError::Store(error) if error.is_disk_full() => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the disk is full");
+                Self::new(
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    "disk-full",
+                    "the server's disk is full: nothing was stored, what runs goes on; make room \
+                     where its state directory is, and try again",
+                )
+            }
             AppError::Store(_) | AppError::Internal(_) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "a request failed");
