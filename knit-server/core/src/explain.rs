@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use knit_rpc::Timestamp;
 use knit_rpc::api::{Unplaced, WhyNot, WhySlot, WhyView};
 use knit_rpc::id::NodeId;
+use knit_rpc::message::Phase;
 use knit_rpc::spec::Mode;
 
 use crate::eligibility::{self, Context, Obstacle, node_name};
@@ -72,7 +73,7 @@ pub fn why_not(
     let best = judged.iter().filter_map(|(node, judged)| Some((*node, judged.as_ref().ok()?)));
     let best = best.min_by_key(|(node, score)| ((*score).clone(), node.id.clone()));
     let found = judged.iter().find(|(judged, _)| judged.id == *node);
-    let (reasons, nearest) = match found {
+    let (mut reasons, nearest) = match found {
         None => (vec!["it is no node of this cluster".to_owned()], None),
         Some((node, Err(obstacles))) => {
             let context = question.context(node);
@@ -88,12 +89,25 @@ pub fn why_not(
             (Vec::new(), Some(why))
         }
     };
+    reasons.extend(failed_on(snapshot, deployment, node));
     let nearest = match (here.is_empty(), nearest) {
         (true, nearest) => nearest,
         (false, Some(nearest)) => Some(format!("it runs {}; {nearest}", here.join(", "))),
         (false, None) => Some(format!("it runs {}", here.join(", "))),
     };
     WhyNot { node: name, reasons, nearest }
+}
+
+/// What keeps instances that are on a node already from running there.
+fn failed_on(snapshot: &Snapshot, deployment: &Deployment, node: &NodeId) -> Vec<String> {
+    let rows = snapshot.instances.of_deployment(&deployment.id).filter(|row| row.node == *node);
+    rows.filter_map(|row| {
+        let status = snapshot.observed_of(row)?;
+        let is_broken = matches!(status.phase, Phase::Failed | Phase::CrashLoop);
+        let why = status.message.as_deref().filter(|_| is_broken)?;
+        Some(format!("{}.{} is {} there: {why}", deployment.spec.name, row.slot, status.phase))
+    })
+    .collect()
 }
 
 /// The slots that are asked about.
