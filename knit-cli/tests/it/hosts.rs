@@ -3,6 +3,13 @@
 mod alone;
 mod deploy;
 mod dev;
+mod drain;
 mod exposure;
 mod faults;
+mod full;
+mod health;
+mod lifecycle;
+mod loss;
+mod rollout;
 mod soak;
+mod volumes;

@@ -1,12 +1,19 @@
 //! Dev clusters for tests, commands on their hosts, and waiting.
 
+mod api;
 mod cluster;
+mod image;
+mod load;
+mod wire;
 
 use std::process::Output;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use api::host_of;
 pub(crate) use cluster::Cluster;
+pub(crate) use load::Load;
+pub(crate) use wire::{BadWires, Badness, Cut};
 
 /// The image that tests deploy: busybox, imported on every host.
 pub(crate) const IMAGE: &str = "knit-test:1";
@@ -27,6 +34,23 @@ pub(crate) fn hosts() -> MutexGuard<'static, Cluster> {
     let cluster = shared.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.put_in_order();
     cluster
+}
+
+/// Whether the long variants are asked for.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("KNIT_TEST_FULL").is_some()
+}
+
+/// A small generator (splitmix64), so that a failure can be run again by its seed.
+pub(crate) struct Draw(pub(crate) u64);
+
+impl Draw {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(bound).unwrap()).unwrap()
+    }
 }
 
 /// Waits until `look` succeeds; a failure says what was waited for and what was seen last.

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::{IMAGE, stderr, stdout, wait_until};
+use super::{stderr, stdout, wait_until};
 
 const KNIT: &str = env!("CARGO_BIN_EXE_knit");
 /// Bound of a single command.
@@ -143,6 +143,14 @@ impl Cluster {
             .unwrap()
     }
 
+    /// A command on a host that reads `input` and must succeed; its stdout.
+    #[track_caller]
+    pub(crate) fn on_with(&self, node: u8, command: &[&str], input: &str) -> String {
+        let output = self.with_input(node, command, input);
+        assert!(output.status.success(), "{command:?} on node {node}: {}", stderr(&output));
+        stdout(&output)
+    }
+
     fn with_input(&self, node: u8, command: &[&str], input: &str) -> Output {
         let mut child = Command::new("timeout")
             .args([COMMAND_SECONDS_MAX, KNIT, "dev", "--instance", &self.instance, "exec"])
@@ -231,6 +239,7 @@ impl Cluster {
         for name in names.lines() {
             self.on(1, &["knit", "undeploy", name]);
         }
+        self.forget_the_rest();
     }
 
     /// Waits until the server counts every node as ready.
@@ -245,27 +254,6 @@ impl Cluster {
             }
             Err(format!("{nodes:?} {}\nlogs:\n{}", stderr(&output), self.logs()))
         });
-    }
-
-    /// Imports the test image on host 1 and takes it to the others, so that its id is one.
-    pub(crate) fn load_image(&self) {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("root");
-        std::fs::create_dir_all(root.join("bin")).unwrap();
-        std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-        for applet in ["sh", "httpd", "sleep", "cat", "nc", "true", "false", "touch"] {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        let [tar, image] =
-            ["root.tar", "image.tar"].map(|name| dir.path().join(name).display().to_string());
-        let packed =
-            Command::new("tar").args(["-C", root.to_str().unwrap(), "-cf", &tar, "."]).status();
-        assert!(packed.unwrap().success());
-        self.on(1, &["docker", "import", "--change", "ENV PATH=/bin", &tar, IMAGE]);
-        self.on(1, &["docker", "save", "-o", &image, IMAGE]);
-        for node in self.nodes().skip(1) {
-            self.on(node, &["docker", "load", "-i", &image]);
-        }
     }
 
     /// The end of every program's log.
