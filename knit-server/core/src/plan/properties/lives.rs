@@ -112,9 +112,9 @@ fn given_up_for_nothing(
         let deployment = &after.deployments[&row.deployment];
         let target = rollout::target(deployment, row.slot);
         let wanted = deployment.removed_at.is_none()
-            // Becoming one on every node numbers the slots anew: those that are no more go.
+            // A change of mode numbers the slots anew: those that are no more go.
             && deployment.spec.mode == Mode::Replicated
-            && target.spec.mode == Mode::Replicated
+            && deployment.revisions.values().all(|known| known.spec.mode == Mode::Replicated)
             && row.slot < deployment.spec.replicas
             && rollout::stop_first(target.spec).is_none();
         wanted && !after.instances.of_slot(&row.deployment, row.slot).any(&runs)
