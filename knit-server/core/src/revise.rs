@@ -35,9 +35,11 @@ pub fn first(id: DeploymentId, spec: DeploymentSpec, now: Timestamp) -> Deployme
     deployment
 }
 
-/// The next revision. A rollout that was under way is superseded.
+/// The next revision. A rollout that was under way is superseded, and whoever deploys wants it to
+/// run; a stopped deployment that is scaled stays stopped.
 pub fn next(known: &Deployment, spec: DeploymentSpec, cause: Cause, now: Timestamp) -> Deployment {
     let mut deployment = known.clone();
+    deployment.stopped &= cause == Cause::Scale;
     advance(&mut deployment, spec, cause, now);
     deployment
 }
@@ -52,7 +54,6 @@ pub fn scale(known: &Deployment, replicas: u32, now: Timestamp) -> Deployment {
 pub fn restart(known: &Deployment, now: Timestamp) -> Deployment {
     let mut deployment = next(known, known.spec.clone(), Cause::Restart, now);
     deployment.restart_floor = deployment.revision;
-    deployment.stopped = false;
     if let Some(rollout) = &mut deployment.rollout {
         rollout.admitted = 0;
     }
@@ -107,9 +108,7 @@ pub fn rollback(
         return Err(format!("revision {to} of {} is what is wanted already", known.spec.name));
     }
     let cause = Cause::Rollback { to, of: known.revision, automatic };
-    let mut deployment = next(known, spec, cause, now);
-    deployment.stopped = false;
-    Ok(deployment)
+    Ok(next(known, spec, cause, now))
 }
 
 /// Nothing of it should run any more; its slots and data are kept.

@@ -117,12 +117,17 @@ impl App {
         Ok(())
     }
 
-    /// Nothing differs: what failed is tried again, the rest is left alone.
+    /// Nothing differs: what failed is tried again, what was stopped starts, the rest is left alone.
     async fn try_again(
         &self,
         world: &mut World,
         deployment: &Deployment,
     ) -> Result<Accepted, AppError> {
+        if deployment.stopped {
+            let started = revise::start(deployment, clock::now());
+            self.take(world, Some(deployment), started).await?;
+            return Ok(accepted(deployment, true));
+        }
         let failed = failed(&world.snapshot, deployment);
         let again = revise::again(deployment, clock::now());
         if !failed.is_empty() || again.is_some() {

@@ -459,6 +459,10 @@ fn what_is_stopped_runs_nothing_and_starts_again() {
     put(&mut snapshot, stopped);
     round(&mut snapshot, 20);
     assert!(snapshot.instances.is_empty());
+    let scaled = revise::scale(deployment(&snapshot), 3, after(20));
+    assert!(scaled.stopped, "scaling starts nothing");
+    let again = revise::next(&scaled, scaled.spec.clone(), Cause::Deploy, after(20));
+    assert!(!again.stopped, "deploying does");
     let started = revise::start(deployment(&snapshot), after(21));
     put(&mut snapshot, started);
     round(&mut snapshot, 21);
