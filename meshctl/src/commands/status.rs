@@ -8,7 +8,8 @@ use knit_runtime::terminal::{self, Output, printable};
 use crate::cli::ShowArgs;
 
 pub(super) async fn run(args: &ShowArgs) -> Result<()> {
-    let status = super::client(&args.socket).status().await?;
+    let client = super::client(&args.socket);
+    let status = client.status().await?;
     match args.output {
         Output::Json => terminal::print_json(&status)?,
         Output::Yaml => terminal::print_yaml(&status)?,
@@ -26,6 +27,15 @@ pub(super) async fn run(args: &ShowArgs) -> Result<()> {
             if let Some(hostname) = status.hostname {
                 rows.insert(0, ("hostname", hostname));
             }
+            let count = client.count().await?;
+            // A Go daemon does not tell whom it has ceased to hear.
+            let peers = match &status.unheard {
+                Some(unheard) => {
+                    format!("{} known, {} of them unheard", count.total, unheard.len())
+                }
+                None => format!("{} known", count.total),
+            };
+            rows.push(("peers", peers));
             let line =
                 |(name, value): &(&str, String)| format!("{name:<13} {}\n", printable(value));
             terminal::print(&rows.iter().map(line).collect::<String>())?;

@@ -55,6 +55,8 @@ async fn every_listing_is_data_on_stdout() {
     assert!(table.lines().next().unwrap().starts_with("NAME"), "{table}");
     let names = String::from_utf8(meshctl(&lan, 1, "nodes -o name").stdout).unwrap();
     assert_eq!(names, "host1\nhost2\n");
+    let status = String::from_utf8(meshctl(&lan, 1, "status").stdout).unwrap();
+    assert!(status.contains("1 known, 0 of them unheard"), "{status}");
     for form in ["status -o yaml", "peers list -o wide", "nodes -o yaml", "status", "peers count"] {
         let output = meshctl(&lan, 1, form);
         assert!(output.status.success() && !output.stdout.is_empty(), "{form}");
