@@ -535,3 +535,54 @@ fn gossip_goes_through_the_tunnel_with_an_endpoint_and_is_heard() {
     assert!(view.discovered_via.contains(&"gossip"), "{view:?}");
     assert_eq!(view.endpoint, Some("192.0.2.1:51820".parse().unwrap()));
 }
+
+#[test]
+fn two_hundred_idle_peers_cost_a_bounded_number_of_messages_and_probes() {
+    let mut node = Node::new(1, None);
+    let keys = node.mesh.settings.keys.clone();
+    let mut others: Vec<Node> = (0..200_u16)
+        .map(|number| {
+            let mut other = Node::new(2, None);
+            let mut bytes = [9; 32];
+            bytes[8..10].copy_from_slice(&number.to_be_bytes());
+            other.mesh.settings.public_key = PrivateKey::from_random(bytes).public();
+            let number = u32::from(number) + 256;
+            let net = u32::from(other.mesh.settings.subnet.net().network());
+            other.mesh.ip = Ipv4Addr::from(net + number);
+            other.ip = Ipv4Addr::from(0xc612_0000 + number).into();
+            other
+        })
+        .collect();
+    node.mesh.ip = Ipv4Addr::from(u32::from(node.mesh.ip) | 0xf000);
+    let (mut sent, mut probes) = (0, 0);
+    for ms in (0..15_000_u64).step_by(100) {
+        let now = later(ms);
+        let mut effects = node.mesh.handle(Event::Tick, now);
+        // Each announces every five seconds.
+        for index in (usize::try_from(ms / 100).unwrap() % 50..200).step_by(50) {
+            let from = SocketAddr::new(others[index].ip, keys.gossip_port);
+            let datagram = others[index].announce(now);
+            effects.extend(node.hear(Path::Lan, from, &datagram, now));
+        }
+        if ms % 1_000 == 0 {
+            let seen: Vec<DevicePeer> =
+                others.iter().map(|other| device_peer(other, Some(ms % 120_000))).collect();
+            effects.extend(node.mesh.handle(Event::Device(&seen), now));
+        }
+        for effect in effects {
+            if let Effect::Probe { key, .. } = effect {
+                probes += 1;
+                let pong = Event::Probed { key, outcome: Probe::Pong { millis: 1 } };
+                node.mesh.handle(pong, now);
+            } else if matches!(effect, Effect::Send { .. } | Effect::Announce(_)) {
+                sent += 1;
+            }
+        }
+    }
+    assert_eq!(node.configured().len(), 200);
+    assert_eq!(node.mesh.unheard_peers(later(15_000)), []);
+    // One HELLO for each as it is found on the device, one as it speaks; an announce a second at most.
+    assert!(sent <= 2 * 200 + 15, "{sent} datagrams in 15 s");
+    // One for its latency, and one between two of its announces.
+    assert!(probes <= 4 * 200, "{probes} probes in 15 s");
+}
