@@ -118,7 +118,7 @@ fn placements_are_the_snapshot_with_its_changes() {
     placements.remove(&rows[0].id);
     assert_eq!(reserved(&placements), 0);
     assert!(!placements.contains(&rows[0].id));
-    assert_eq!(placements.removed(), [rows[0].clone()]);
+    assert_eq!(placements.removed(), rows[..1]);
     assert_eq!(placements.of_slot(&rows[0].deployment, rows[0].slot), []);
 
     let id = knit_rpc::id::InstanceId::derive(&rows[0].deployment, rows[0].slot, 2, 0);

@@ -33,6 +33,7 @@ impl Reference {
         }
         let all = live::all(world);
         self.slots.check_data(world, &all)?;
+        slots::check_started(world, faults, &all)?;
         self.slots.check(world, faults, &all)?;
         self.ports.check(world, faults, &all)?;
         self.promises.check(world, faults, &all)

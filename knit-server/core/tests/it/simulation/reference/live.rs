@@ -20,6 +20,7 @@ const PROVEN_AFTER: Duration = Duration::from_secs(2);
 pub(in crate::simulation) struct Live {
     pub(super) node: NodeId,
     pub(super) container: String,
+    pub(super) name: String,
     pub(super) identity: Identity,
     pub(super) address: Option<Ipv4Addr>,
     /// It accepts connections.
@@ -56,6 +57,7 @@ pub(super) fn all(world: &World) -> Vec<Live> {
             found.push(Live {
                 node: id.clone(),
                 container: container.id.clone(),
+                name: container.name.clone(),
                 address: container.address(),
                 serves: host.engine.serves(&container.id, world.now),
                 kind: host.engine.kind_of(&container.id),

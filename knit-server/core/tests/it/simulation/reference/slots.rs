@@ -12,7 +12,7 @@ use crate::simulation::world::{SECOND, World};
 
 /// How long a surplus container may take to go: its drain, its end, messages, a retry or two.
 const SURPLUS_MAX: u64 = 30 * SECOND;
-/// How long after a fault nothing is said of who was stopped first.
+/// How long after a fault nothing is said of a host, and of who was stopped first.
 const CALM_AFTER: u64 = 60 * SECOND;
 
 /// Since when each slot has more than it may, and where data was made.
@@ -60,17 +60,14 @@ impl Slots {
             counts.entry(key).or_default().push(one);
         }
         self.surplus.retain(|key, _| counts.contains_key(key));
-        let is_calm = faults.are_past(world, CALM_AFTER);
         for (key, found) in counts {
             let allowed = allowed(world, &key, &found);
-            let one_by_one = allowed == 1 && is_calm && stops_first_always(world, &key.0);
             if found.len() <= allowed {
                 self.surplus.remove(&key);
                 continue;
             }
             let since = *self.surplus.entry(key).or_insert(world.tick);
-            let patience = if one_by_one { 0 } else { SURPLUS_MAX };
-            if world.tick - since >= patience {
+            if world.tick - since >= SURPLUS_MAX {
                 let found: Vec<String> = found.iter().map(|one| one.words(world)).collect();
                 let seconds = (world.tick - since) / SECOND;
                 let found = found.join(", ");
@@ -79,6 +76,36 @@ impl Slots {
         }
         Ok(())
     }
+}
+
+/// Who stops first has stopped before the next one starts, wherever.
+pub(super) fn check_started(
+    world: &mut World,
+    faults: &Faults,
+    all: &[Live],
+) -> Result<(), String> {
+    let mut started = Vec::new();
+    for (id, host) in &mut world.hosts {
+        started.extend(host.started.drain(..).map(|container| (id.clone(), container)));
+    }
+    if !faults.are_past(world, CALM_AFTER) {
+        return Ok(());
+    }
+    for (node, name) in started {
+        let is_it = |one: &&Live| one.node == node && [&one.container, &one.name].contains(&&name);
+        let Some(one) = all.iter().find(is_it) else { continue };
+        let deployments = &world.server.snapshot.deployments;
+        let deployment = deployments.get(&one.identity.deployment_id);
+        let made_for = deployment.and_then(|d| d.revisions.get(&one.identity.revision));
+        let rival = all.iter().find(|other| {
+            other.container != one.container && other.identity.slot() == one.identity.slot()
+        });
+        if let (Some(rival), true) = (rival, made_for.is_some_and(|r| stops_first(&r.spec))) {
+            let (one, rival) = (one.words(world), rival.words(world));
+            return Err(format!("{one} starts before {rival} has stopped"));
+        }
+    }
+    Ok(())
 }
 
 /// How many a slot may have.
@@ -99,11 +126,6 @@ pub(super) fn stops_first(spec: &DeploymentSpec) -> bool {
     spec.instance.volumes.iter().any(|volume| !volume.read_only)
         || spec.update.strategy == Strategy::Recreate
         || spec.update.order == Order::StopFirst
-}
-
-fn stops_first_always(world: &World, id: &DeploymentId) -> bool {
-    let deployment = world.server.snapshot.deployments.get(id);
-    deployment.is_some_and(|one| revisions_in_play(one).all(stops_first))
 }
 
 /// The specs that instances of a deployment may have now.
