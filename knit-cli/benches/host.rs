@@ -74,6 +74,7 @@ async fn outside() {
     let status = Command::new(KNIT)
         .args(["dev", "--instance", &instance, "exec", "1", "--"])
         .arg(program)
+        .args(std::env::args().skip(1))
         .env(INSIDE, "1")
         .status()
         .unwrap();
@@ -87,19 +88,42 @@ async fn inside() {
     Docker::import_image();
     let knit = Knit::of_this_node();
     let mut figures = Figures::default();
-    single(&docker, &knit, &mut figures).await;
-    for replicas in MANY {
-        many(&docker, &knit, replicas, &mut figures).await;
+    // The first of each makes what the others find.
+    docker.run_and_remove("warm").await;
+    knit.run_and_remove("warm", 1, &docker).await;
+    if is_chosen("single") {
+        single(&docker, &knit, &mut figures).await;
     }
-    rollout(&docker, &knit, &mut figures).await;
+    if is_chosen("many") {
+        for replicas in MANY {
+            many(&docker, &knit, replicas, &mut figures).await;
+        }
+    }
+    if is_chosen("rollout") {
+        rollout(&docker, &knit, &mut figures).await;
+    }
     figures.print();
+}
+
+/// All parts are, when none is named.
+fn is_chosen(part: &str) -> bool {
+    // cargo adds a flag of its own.
+    let mut named =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    named.peek().is_none() || named.any(|name| name == part)
+}
+
+/// Each run, for those who want to know how far they lie apart.
+fn say(part: &str, engine: &[Duration], ours: &[Duration]) {
+    let list = |times: &[Duration]| {
+        let millis = times.iter().map(|time| time.as_millis().to_string());
+        millis.collect::<Vec<_>>().join(" ")
+    };
+    println!("{part}: Docker {} ms; Knit {} ms", list(engine), list(ours));
 }
 
 /// One container, by turns.
 async fn single(docker: &Docker, knit: &Knit, figures: &mut Figures) {
-    // The first of each makes what the others find.
-    docker.run_and_remove("warm").await;
-    knit.run_and_remove("warm", 1, docker).await;
     let (mut engine, mut ours, mut creates) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..SINGLE_RUNS {
         engine.push(docker.run_and_remove(&format!("one-{run}")).await);
@@ -107,6 +131,7 @@ async fn single(docker: &Docker, knit: &Knit, figures: &mut Figures) {
         ours.push(took);
         creates.extend(to_create);
     }
+    say("single", &engine, &ours);
     let measure = figures.measure("create + start", median(&engine));
     figures.compare("accept -> running, 1 replica", median(&ours), measure, Some(1.25));
     figures.tell("  slowest of 20", percentile(&ours, 100));
@@ -121,6 +146,7 @@ async fn many(docker: &Docker, knit: &Knit, replicas: u32, figures: &mut Figures
         engine.push(docker.run_many(&format!("many-{run}"), replicas, WORKERS).await);
         ours.push(knit.run_and_remove(&format!("many-{run}"), replicas, docker).await.0);
     }
+    say(&format!("many {replicas}"), &engine, &ours);
     let what = format!("{replicas} x create + start, {WORKERS} at a time");
     let measure = figures.measure(&what, median(&engine));
     let what = format!("accept -> running, {replicas} replicas");
@@ -134,6 +160,7 @@ async fn rollout(docker: &Docker, knit: &Knit, figures: &mut Figures) {
         engine.push(docker.run_many(&format!("row-{run}"), ROLLOUT_REPLICAS, 1).await);
         ours.push(knit.roll(&format!("roll-{run}"), ROLLOUT_REPLICAS, docker).await);
     }
+    say("rollout", &engine, &ours);
     let measure = figures.measure("10 x create + start, one by one", median(&engine));
     figures.compare("rollout of 10, one by one", median(&ours), measure, Some(1.5));
 }
