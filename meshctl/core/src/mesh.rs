@@ -86,6 +86,8 @@ pub struct Mesh {
     settings: Settings,
     ip: Ipv4Addr,
     moved_at: Option<u64>,
+    /// Unix seconds: what was sealed before may have been heard by an earlier run.
+    started_unix: i64,
     /// Who contests our address although it should yield, since when.
     clash: Option<(PublicKey, u64)>,
     observed: Observed,
@@ -122,6 +124,7 @@ impl Mesh {
         let mut mesh = Self {
             ip: mesh_ip,
             moved_at: None,
+            started_unix: now.unix,
             clash: None,
             observed: Observed::default(),
             peers: PeerTable::new(settings.subnet),

@@ -14,6 +14,8 @@ use crate::message::{Claim, Heard, Sent, read_announcement, read_goodbye};
 const GREET_LAN_EVERY_MS: u64 = 5_000;
 /// One that has started anew forgot what it was told a moment ago.
 const GREET_STARTED_EVERY_MS: u64 = 200;
+/// Clocks of one LAN differ by no more.
+const START_SKEW_SECS: i64 = 5;
 const GOODBYE_SKEW_MAX_SECS: u64 = 60;
 
 impl Mesh {
@@ -108,7 +110,7 @@ impl Mesh {
         effects: &mut Vec<Effect>,
     ) {
         let endpoint = self.endpoint_of(via, from, heard.endpoint);
-        let subnet = self.settings.subnet;
+        let (subnet, started_unix) = (self.settings.subnet, self.started_unix);
         let is_new = self.peers.get(&heard.key).is_none_or(|peer| !peer.is_active(now));
         let Some(peer) = self.peers.meet(heard.key, now) else { return };
         if timestamp < peer.message_unix && !peer.may_step_back(from.ip(), now) {
@@ -127,7 +129,12 @@ impl Mesh {
         }
         peer.mesh_ip = heard.mesh_ip.or(peer.mesh_ip);
         peer.routes.clone_from(&heard.routes);
-        if let Some(endpoint) = endpoint {
+        // The memory of nonces begins with this run: an older message may be a replay, and moves
+        // nobody whose endpoint is known.
+        let may_be_replay = timestamp < started_unix - START_SKEW_SECS;
+        if let Some(endpoint) =
+            endpoint.filter(|_| !may_be_replay || peer.endpoint_address().is_none())
+        {
             peer.offer_endpoint(endpoint, via, now);
         }
         let foreign = match peer.mesh_ip {

@@ -351,3 +351,50 @@ fn routes_are_used_only_where_the_user_accepts_them_and_given_back_when_a_peer_i
     let effects = one.mesh.handle(Event::Tick, later(700_000));
     assert!(effects.contains(&Effect::Routes(Vec::new())), "{effects:?}");
 }
+
+#[test]
+fn a_flood_of_starts_aims_us_at_nobody_and_short_keys_do_no_harm() {
+    let [mut one, mut two] = pair();
+    let candidates: Vec<String> = (0..100).map(|host| format!("198.51.100.{host}:53")).collect();
+    for ms in 0..100 {
+        let now = later(1_000 + ms * 100);
+        let start = json!({"pair_id": "83c7f84e91dc6640", "peer_pubkey": two.key().to_string(),
+            "peer_candidates": candidates, "start_at_unix_ms": now.unix * 1_000});
+        let datagram = relabel(&forged(&mut two, Kind::Hello, start, now), "RENDEZVOUS_START");
+        let effects = one.hear(Path::Exchange, two.control(), &datagram, now);
+        assert!(is_quiet(&effects), "{effects:?}");
+    }
+    one.mesh.hello(attacker(), later(12_000));
+    for key in ["", "a", "1234567"] {
+        let body =
+            json!({"wg_pubkey": key, "mesh_ip": "10.0.0.1", "observed_endpoint": "203.0.113.5:1"});
+        let datagram = forged(&mut two, Kind::Reply, body, later(12_000));
+        assert!(is_quiet(&one.hear(Path::Exchange, attacker(), &datagram, later(12_000))));
+    }
+    assert_eq!(one.mesh.peers_total(), 1);
+}
+
+#[test]
+fn what_an_earlier_run_heard_moves_nobody_after_a_restart() {
+    let mut two = Node::new(2, None);
+    let cached = CachedPeer {
+        wg_pubkey: two.key(),
+        hostname: "node-2".into(),
+        mesh_ip: IpAddr::V4(two.mesh.mesh_ip()),
+        endpoint: Some("192.0.2.2:51820".parse().unwrap()),
+        routable_networks: Vec::new(),
+        last_seen: START.unix - 20,
+    };
+    let overheard = two.announce(Now { unix: START.unix - 60, ..START });
+    let mut one = Node::with_cache(1, None, &[cached]);
+    one.mesh.handle(Event::Device(&[]), START);
+    one.hear(Path::Lan, attacker(), &overheard, later(100));
+    assert_eq!(one.configured()[0].1, Some("192.0.2.2:51820".parse().unwrap()));
+    let fresh = two.announce(later(200));
+    one.hear(Path::Lan, "192.0.2.77:4000".parse().unwrap(), &fresh, later(200));
+    assert_eq!(one.configured()[0].1, Some("192.0.2.77:51820".parse().unwrap()), "it has moved");
+
+    let mut fresh_start = Node::new(3, None);
+    fresh_start.hear(Path::Lan, attacker(), &overheard, later(300));
+    assert_eq!(fresh_start.names(later(300)), ["node-2"], "a clock that is behind is no replay");
+}
