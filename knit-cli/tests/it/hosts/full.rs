@@ -1,12 +1,15 @@
 //! Disks that are full: said clearly, nothing stops, and it goes on when there is room.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::deploy::web;
-use crate::support::{Cluster, hosts, wait_until};
+use crate::support::{Cluster, IMAGE, hosts, wait_until};
+
+/// Manifests of nearly a megabyte that a full disk takes, at most.
+const LARGE_MAX: u32 = 12;
 
 /// A program's state on a file system of its own that is as good as full. The state is back in its
 /// place, and the program restarted, when this is dropped.
@@ -21,6 +24,7 @@ impl<'a> SmallDisk<'a> {
     fn under(cluster: &'a Cluster, node: u8, part: &'static str, spare_kib: u64) -> Self {
         let dir = cluster.data_dir().join(format!("{node}/{part}"));
         cluster.kill(node, part);
+        wait_unused(&dir);
         let held = run(Command::new("du").arg("-sk").arg(&dir));
         let held: u64 = held.split_whitespace().next().unwrap().parse().unwrap();
         let size = format!("size={}k", held + spare_kib);
@@ -58,6 +62,7 @@ impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(self.filler());
         self.cluster.dev(&["kill", &self.node.to_string(), self.part]);
+        wait_unused(&self.dir);
         let newest = self.dir.with_extension("newest");
         let _ = Command::new("cp").arg("-a").arg(&self.dir).arg(&newest).status();
         let _ = Command::new("umount").arg(&self.dir).status();
@@ -66,6 +71,21 @@ impl Drop for SmallDisk<'_> {
         let _ = std::fs::remove_dir_all(self.aside());
         self.cluster.dev(&["start", &self.node.to_string(), self.part]);
     }
+}
+
+/// Waits until no program has the directory on its command line: a server's child ends after it.
+fn wait_unused(dir: &Path) {
+    wait_until("programs to have ended", || {
+        let mut users = Vec::new();
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.contains(&format!("{}/", dir.display())) {
+                users.push(line);
+            }
+        }
+        if users.is_empty() { Ok(()) } else { Err(users.join(", ")) }
+    });
 }
 
 #[track_caller]
@@ -117,10 +137,19 @@ fn a_server_whose_disk_is_full_says_so_stops_nothing_and_goes_on_when_there_is_r
     let before = all();
     let disk = SmallDisk::under(&cluster, 1, "server", 512);
     disk.fill();
-    let more = json!({ "name": "more", "image": crate::support::IMAGE, "command": ["sleep", "10000"],
-        // More than what a page of the database has left.
-        "env": { "PADDING": "x".repeat(100_000) } });
-    let refused = cluster.ask("POST", "/deployments", &more).unwrap();
+    // The database's journal has some room of its own: large manifests, of which nothing is run.
+    let large = |number: u32| {
+        json!({
+            "name": format!("large-{number}"),
+            "image": IMAGE,
+            "replicas": 0,
+            "env": { "PADDING": "x".repeat(900_000) },
+        })
+    };
+    let refused = (0..LARGE_MAX)
+        .map(|number| cluster.ask("POST", "/deployments", &large(number)).unwrap())
+        .find(|answer| answer.status != 202)
+        .expect("the disk is full");
     assert_eq!(refused.status, 507, "{refused:?}");
     assert!(tells_of_a_full_disk(&refused.body.to_string()), "{refused:?}");
     for node in cluster.nodes() {
@@ -131,6 +160,7 @@ fn a_server_whose_disk_is_full_says_so_stops_nothing_and_goes_on_when_there_is_r
     }
     assert_eq!(all(), before, "nothing was stopped");
     disk.make_room();
+    let more = json!({ "name": "more", "image": IMAGE, "command": ["sleep", "10000"] });
     wait_until("the server to take it", || {
         let answer = cluster.ask("POST", "/deployments", &more)?;
         if answer.status == 202 { Ok(()) } else { Err(format!("{answer:?}")) }

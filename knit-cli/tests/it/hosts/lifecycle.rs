@@ -174,7 +174,10 @@ fn blue_green_moves_all_ports_at_once_when_all_new_ones_are_ready() {
         cluster.on(host_of(instance), &["docker", "exec", container, "touch", "/go"]);
     }
     assert_eq!(cluster.rollout_end("colours", revision)["state"], "succeeded");
-    assert_eq!(pages(), ["round 1"; 3]);
+    wait_until("every host to show the new page", || {
+        let pages = pages();
+        if pages == ["round 1"; 3] { Ok(()) } else { Err(format!("{pages:?}")) }
+    });
     cluster.wait_running("colours", 3);
 }
 
