@@ -42,7 +42,9 @@ impl Exchange {
             IpAddr::V4(ip) if self.is_v6 => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
             IpAddr::V4(_) | IpAddr::V6(_) => to,
         };
-        if let Err(error) = self.socket.try_send_to(datagram, mapped) {
+        // Past tokio, which would not send before its reactor has looked at the socket.
+        let socket = socket2::SockRef::from(&*self.socket);
+        if let Err(error) = socket.send_to(datagram, &mapped.into()) {
             tracing::debug!(%error, %to, "a datagram could not be sent");
         }
     }

@@ -20,8 +20,9 @@ pub(crate) struct Multicast {
     group: Ipv4Addr,
     mesh_interface: String,
     listener: Arc<UdpSocket>,
-    /// One socket for each interface that the group is joined on.
-    senders: BTreeMap<LanAddress, UdpSocket>,
+    /// One socket for each interface that the group is joined on. Not tokio's: one of those cannot
+    /// send before its reactor has looked at it, and the first announce is the one that counts.
+    senders: BTreeMap<LanAddress, std::net::UdpSocket>,
 }
 
 impl Multicast {
@@ -79,13 +80,13 @@ impl Multicast {
     pub(crate) fn send(&self, mut seal: impl FnMut() -> Vec<u8>) {
         let to = SocketAddr::from((self.group, MULTICAST_PORT));
         for (lan, sender) in &self.senders {
-            if let Err(error) = sender.try_send_to(&seal(), to) {
+            if let Err(error) = sender.send_to(&seal(), to) {
                 tracing::debug!(%error, interface = lan.interface, "an announce was not sent");
             }
         }
     }
 
-    fn join(&self, lan: &LanAddress) -> io::Result<UdpSocket> {
+    fn join(&self, lan: &LanAddress) -> io::Result<std::net::UdpSocket> {
         let index = nix::net::if_::if_nametoindex(lan.interface.as_str())?;
         let listener = socket2::SockRef::from(&*self.listener);
         let joined =
@@ -101,6 +102,6 @@ impl Multicast {
         sender.set_multicast_if_v4(&lan.address)?;
         sender.set_multicast_ttl_v4(1)?;
         sender.set_multicast_loop_v4(true)?;
-        UdpSocket::from_std(sender.into())
+        Ok(sender.into())
     }
 }

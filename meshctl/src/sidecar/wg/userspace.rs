@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use gotatun::device::{DefaultDeviceTransports, Device, DeviceBuilder, Peer};
 use gotatun::noise::TimerParams;
 use gotatun::tun::tun;
@@ -110,7 +111,12 @@ impl WireGuard for Userspace {
             .await
             .map_err(|error| self.failed(error))?;
         self.eager.insert(config.key, Instant::now());
-        self.retry_after(&config.key, eager_timers()).await
+        self.retry_after(&config.key, eager_timers()).await?;
+        // The first message goes out at the first poll. A packet through a TUN device that has just
+        // come up may be lost before it begins one; who has a session needs none.
+        let key = x25519::PublicKey::from(config.key.to_bytes());
+        let _ = self.device.force_handshake(&key).now_or_never();
+        Ok(())
     }
 
     async fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WgError> {
