@@ -37,16 +37,23 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("knit-cli", &["knit-rpc", "knit-link", "knit-runtime"]),
 ];
 
+/// The sibling that a package's tests alone may use: the server's decisions are simulated together
+/// with the agent's.
+const TEST_EDGES: [(&str, &str); 1] = [("knit-server/core", "knit-agent-core")];
+
 /// The dependencies of every package, test-only ones aside.
 fn dependencies() -> BTreeMap<&'static str, BTreeSet<String>> {
+    named_in("dependencies")
+}
+
+fn named_in(table: &str) -> BTreeMap<&'static str, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let read = |dir: &str| {
         let path = root.join(dir).join("Cargo.toml");
         let text = std::fs::read_to_string(&path).expect("a manifest");
         let manifest = toml_edit::Document::parse(text).expect("TOML");
-        let table = manifest.as_table().get("dependencies").expect("dependencies");
-        let table = table.as_table().expect("a table");
-        table.iter().map(|(name, _)| name.to_owned()).collect()
+        let table = manifest.as_table().get(table).and_then(|table| table.as_table());
+        table.into_iter().flat_map(|table| table.iter()).map(|(name, _)| name.to_owned()).collect()
     };
     EDGES.iter().map(|(dir, _)| (*dir, read(dir))).collect()
 }
@@ -92,4 +99,15 @@ fn dependencies_point_one_way() {
         let uses: Vec<_> = all[dir].iter().filter(|name| ours.contains(name.as_str())).collect();
         assert!(uses.iter().all(|name| allowed.contains(&name.as_str())), "{dir} uses {uses:?}");
     }
+}
+
+#[test]
+fn what_tests_alone_use_of_ours_is_named_here() {
+    let ours: BTreeSet<&str> = EDGES.iter().flat_map(|(_, uses)| uses.iter().copied()).collect();
+    let found: Vec<(&str, String)> = named_in("dev-dependencies")
+        .into_iter()
+        .flat_map(|(dir, uses)| uses.into_iter().map(move |name| (dir, name)))
+        .filter(|(_, name)| ours.contains(name.as_str()))
+        .collect();
+    assert_eq!(found, TEST_EDGES.map(|(dir, name)| (dir, name.to_owned())));
 }
