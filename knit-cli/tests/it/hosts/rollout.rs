@@ -119,6 +119,15 @@ fn an_image_that_crashes_is_rolled_back_and_the_old_one_serves_all_the_time() {
     assert_eq!(given_up["log"][0], "cannot find the database", "{given_up}");
     let message = given_up["message"].as_str().unwrap();
     assert!(message.contains("sound.0 on node-2") && message.contains('3'), "{message}");
+    for (command, words) in [
+        ("history", ["rolled-back", "ended 3 times in a row"]),
+        ("status", ["rolled-back", "cannot find the database"]),
+    ] {
+        let shown = cluster.on(1, &["knit", command, "sound"]);
+        for word in words {
+            assert!(shown.contains(word), "{word:?} is not in `knit {command}`:\n{shown}");
+        }
+    }
 
     let after = cluster.wait_running("sound", 1)[0]["container"].clone();
     assert_eq!(after, before, "the old container was never touched");
