@@ -66,3 +66,19 @@ fn bind(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
     socket.bind(&address.into())?;
     UdpSocket::from_std(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fresh_socket_sends_at_once() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        // Nothing is awaited in between: the first HELLO of a node is the one that counts.
+        Exchange::bind(0).unwrap().send(receiver.local_addr().unwrap(), b"hello");
+        let mut heard = [0; 5];
+        assert_eq!(receiver.recv(&mut heard).unwrap(), 5);
+        assert_eq!(&heard, b"hello");
+    }
+}
