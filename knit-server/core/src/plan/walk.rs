@@ -43,6 +43,19 @@ impl Planner<'_> {
         if deployment.removed_at.is_some() {
             return walk.moved;
         }
+        // The first wave is let change before any slot is taken back to the stable revision: what
+        // an interrupted rollout made may be just what is wanted now.
+        if deployment.rollout.as_ref().is_some_and(|rollout| rollout.admitted == 0)
+            && let Some(next) = self.step_rollout(deployment, &slots)
+            && next.rollout.as_ref().is_none_or(|rollout| rollout.admitted > 0)
+        {
+            if tells_nodes(deployment, &next) {
+                self.touch(&next);
+            }
+            self.changed.insert(id.clone(), next);
+            self.unsettled.insert(id.clone());
+            return true;
+        }
         walk.settled = deployment.rollout.is_none() || deployment.stopped;
         if deployment.rollout.is_some() && deployment.spec.update.strategy == Strategy::Recreate {
             walk.moved |= self.drop_all_older(deployment, &slots);

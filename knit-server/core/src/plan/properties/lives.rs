@@ -138,7 +138,18 @@ proptest! {
             let before = snapshot.clone();
             full.apply(&mut snapshot);
             if let Some(given_up) = given_up_for_nothing(&before, &snapshot, &full, now) {
-                prop_assert!(false, "after {step:?}: {given_up:?} of {:?}", full);
+                let slot = |snapshot: &Snapshot| -> Vec<String> {
+                    snapshot
+                        .instances
+                        .of_slot(&given_up.deployment, given_up.slot)
+                        .map(|i| {
+                            let (id, phase) = (&i.id, before.phase_of(i));
+                            format!("{id} r{} on {}: {phase}", i.revision, i.node)
+                        })
+                        .collect()
+                };
+                let (was, is) = (slot(&before), slot(&snapshot));
+                prop_assert!(false, "after {step:?}: {was:?} became {is:?}");
             }
             let again = plan(&snapshot, &Dirty::All, now);
             prop_assert!(again.is_empty(), "after {step:?}: {again:?}");
