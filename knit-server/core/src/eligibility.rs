@@ -83,10 +83,11 @@ pub trait Listener<'a>: FnMut(Obstacle<'a>) -> ControlFlow<()> {}
 impl<'a, F: FnMut(Obstacle<'a>) -> ControlFlow<()>> Listener<'a> for F {}
 
 /// Whether no other node will do: the slot's data is here, or it is one on every node. Then being
-/// cordoned or drained does not count: a new revision would otherwise have no place at all.
-pub(crate) fn is_tied(needs: &Needs<'_>, node: &NodeId, placements: &Placements<'_>) -> bool {
-    needs.spec.mode == Mode::EveryNode
-        || volumes(needs.spec, needs.slot).any(|volume| placements.bound(&volume) == Some(node))
+/// cordoned does not count: a new revision would otherwise have no place at all. Neither does
+/// being drained where the data is; what may not stay must not be placed.
+pub(crate) fn is_tied(needs: &Needs<'_>, node: &Node, placements: &Placements<'_>) -> bool {
+    (needs.spec.mode == Mode::EveryNode && node.availability != Availability::Draining)
+        || volumes(needs.spec, needs.slot).any(|volume| placements.bound(&volume) == Some(&node.id))
 }
 
 /// Tells what does not change while a plan is made: labels, `where`, the state of the node, and,
@@ -199,7 +200,7 @@ pub fn obstacles<'a>(
     host: &Host<'a>,
     placements: &'a Placements<'_>,
 ) -> Vec<Obstacle<'a>> {
-    let tied = is_tied(needs, &host.node.id, placements);
+    let tied = is_tied(needs, host.node, placements);
     let mut found = Vec::new();
     let mut note = |obstacle: Obstacle<'a>| {
         if !(tied && obstacle.is_availability()) {

@@ -89,6 +89,10 @@ impl Plan {
     }
 }
 
+/// Rounds of one plan, at most: what is not at rest then goes on in the next one, so that no fault
+/// here can keep the server from everything else.
+const ROUNDS_MAX: usize = 1000;
+
 /// Returns what every node should run at `now`, and why the rest could not be placed.
 pub fn plan(snapshot: &Snapshot, dirty: &Dirty, now: Timestamp) -> Plan {
     let verdicts = liveness::judge(snapshot, now);
@@ -111,7 +115,7 @@ pub fn plan_with(snapshot: &Snapshot, verdicts: &Verdicts, dirty: &Dirty, now: T
     // Each round only goes forward: it fills slots, drops what is replaced, or takes a rollout a
     // step further. A later round sees the ports and the room that an earlier one freed; what has
     // come to rest needs no further look.
-    loop {
+    for _ in 0..ROUNDS_MAX {
         let mut moved = false;
         for id in &deployments {
             moved |= planner.walk(id);

@@ -271,7 +271,7 @@ impl<'a> Chooser<'a> {
         let host = self.host(placements, at, self.siblings(at, wanted.slot));
         let is_admitted = match self.nodes[at].admits {
             Admits::All => true,
-            Admits::Tied => eligibility::is_tied(&needs, &host.node.id, placements),
+            Admits::Tied => eligibility::is_tied(&needs, host.node, placements),
             Admits::None => false,
         };
         is_admitted

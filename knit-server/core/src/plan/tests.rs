@@ -1,5 +1,6 @@
+use knit_rpc::api::Availability;
 use knit_rpc::message::Phase;
-use knit_rpc::spec::{HostIp, PortSpec, Protocol};
+use knit_rpc::spec::{HostIp, Mode, PortSpec, Protocol, Wave};
 
 use crate::plan::{Dirty, plan};
 use crate::snapshot::Instance;
@@ -286,4 +287,31 @@ fn three_revisions_of_a_slot_never_run_side_by_side() {
     deploy(&mut snapshot, 1, 1, instance_spec("v3"));
     settle(&mut snapshot, NOW);
     assert_eq!(placed(&snapshot), ["d1.0 r1 a0 on n1", "d1.0 r3 a0 on n1"]);
+}
+
+#[test]
+fn a_slot_that_was_one_on_every_node_is_not_placed_where_it_may_not_stay() {
+    let mut snapshot = cluster(2);
+    let with_port = |image: &str| {
+        let mut spec = instance_spec(image);
+        spec.ports.push(port(8080));
+        spec
+    };
+    let mut everywhere = named(1, with_port("v1"));
+    everywhere.mode = Mode::EveryNode;
+    node_mut(&mut snapshot, 2).number = 1;
+    deploy_spec(&mut snapshot, 1, everywhere, NOW);
+    settle(&mut snapshot, NOW);
+    run_all(&mut snapshot);
+    settle(&mut snapshot, NOW);
+    let mut replicated = named(1, with_port("v2"));
+    replicated.replicas = 2;
+    replicated.update.wave = Wave::Slots(1);
+    deploy_spec(&mut snapshot, 1, replicated, NOW);
+    node_mut(&mut snapshot, 2).availability = Availability::Draining;
+    // Its slot waits on the revision that ran on every node, and the other node has its port taken.
+    let plan = settle(&mut snapshot, NOW);
+    assert_eq!(plan.unplaced.len(), 1, "{:?}", placed(&snapshot));
+    assert!(placed(&snapshot).contains(&"d1.1 r1 a0 on n2".to_owned()), "{:?}", placed(&snapshot));
+    assert!(settle(&mut snapshot, NOW).is_empty());
 }

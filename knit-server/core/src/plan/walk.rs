@@ -71,7 +71,7 @@ impl Planner<'_> {
             }
             self.changed.insert(id.clone(), next);
         }
-        if !walk.settled {
+        if !walk.settled || is_unproven(deployment) {
             self.unsettled.insert(id.clone());
         }
         walk.moved
@@ -195,9 +195,7 @@ impl Planner<'_> {
 
     /// A revision that failed and came right by itself later is one to go back to all the same.
     fn prove_late(&self, deployment: &Deployment, slots: &[WantedSlot]) -> Option<Deployment> {
-        let revision = deployment.revisions.get(&deployment.revision)?;
-        if revision.state != RolloutState::Failed || deployment.stable == Some(deployment.revision)
-        {
+        if !is_unproven(deployment) {
             return None;
         }
         let states = self.slot_states(deployment, slots);
@@ -220,4 +218,16 @@ fn tells_nodes(before: &Deployment, after: &Deployment) -> bool {
     let Some(was) = &before.rollout else { return false };
     let is_promoted = after.rollout.as_ref().is_some_and(|rollout| rollout.promoted);
     !was.announced || (is_promoted && !was.promoted)
+}
+
+/// Whether the newest revision failed, and may come right by itself all the same: then since when
+/// its instances are healthy is looked at again and again, because a server that starts anew
+/// learns of that without any change of theirs.
+fn is_unproven(deployment: &Deployment) -> bool {
+    let newest = deployment.revisions.get(&deployment.revision);
+    deployment.stable != Some(deployment.revision)
+        && deployment.removed_at.is_none()
+        && !deployment.stopped
+        && deployment.rollout.is_none()
+        && newest.is_some_and(|newest| newest.state == RolloutState::Failed)
 }

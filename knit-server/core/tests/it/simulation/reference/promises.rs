@@ -67,7 +67,8 @@ impl Promises {
                 self.cut.remove(id);
             } else if lost && self.cut.contains(id) {
                 return Err(format!("{} is only cut off, and lost", world.hosts[id].name));
-            } else if !lost {
+            } else if world.server.verdicts.state(id) == Some(NodeState::Ready) {
+                // It was heard until just now, and did not lose its power meanwhile.
                 self.cut.insert(id.clone());
             }
         }
