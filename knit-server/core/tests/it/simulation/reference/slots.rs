@@ -98,7 +98,11 @@ pub(super) fn check_started(
         let deployment = deployments.get(&one.identity.deployment_id);
         let made_for = deployment.and_then(|d| d.revisions.get(&one.identity.revision));
         let rival = all.iter().find(|other| {
-            other.container != one.container && other.identity.slot() == one.identity.slot()
+            // One that only moves, away from a node that is being drained, runs until it is
+            // replaced.
+            other.container != one.container
+                && other.identity.slot() == one.identity.slot()
+                && other.identity.spec != one.identity.spec
         });
         if let (Some(rival), true) = (rival, made_for.is_some_and(|r| stops_first(&r.spec))) {
             let (one, rival) = (one.words(world), rival.words(world));
