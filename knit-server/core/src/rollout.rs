@@ -183,9 +183,22 @@ fn go_on(next: &mut Deployment, rollout: &Rollout, situation: &Situation<'_>) {
         current.progress_at = now;
         return;
     }
-    if none_older {
+    let is_blue_green = strategy == Strategy::BlueGreen && current.from.is_some();
+    // Only a later plan sees the generation that tells them.
+    let moved = now > current.progress_at && all_told(situation);
+    if none_older && (!is_blue_green || moved) {
         revise::end(next, RolloutState::Succeeded, None, Vec::new(), now);
     }
+}
+
+/// Whether every node works on its newest assignment: the one that lets it move the ports.
+fn all_told(situation: &Situation<'_>) -> bool {
+    let nodes = &situation.snapshot.nodes;
+    let told = |instance: &&Instance| {
+        nodes.get(&instance.node).is_none_or(|node| node.applied >= node.generation)
+            || situation.verdicts.is_gone(&instance.node)
+    };
+    situation.made.iter().all(told)
 }
 
 /// The bound below which `wave` more slots are.

@@ -44,6 +44,9 @@ fn round(snapshot: &mut Snapshot, seconds: u64) -> Plan {
 fn obey(snapshot: &mut Snapshot, seconds: u64, phase: impl Fn(&Instance) -> Phase) {
     let since = snapshot.healthy_since.clone();
     let instances: Vec<Instance> = snapshot.instances.values().cloned().collect();
+    for node in snapshot.nodes.values_mut() {
+        node.applied = node.generation;
+    }
     snapshot.observed.clear();
     for instance in &instances {
         report(snapshot, instance, phase(instance));
@@ -286,6 +289,8 @@ fn blue_green_moves_all_ports_once_all_are_healthy() {
             assert_eq!(held(&snapshot), 0, "all at once");
             let after: Vec<_> = snapshot.nodes.values().map(|node| node.generation).collect();
             assert_ne!(generations, after, "the nodes are told");
+            let rollout = deployment(&snapshot).rollout.clone();
+            assert!(rollout.is_some(), "not at its end before they work on it");
         }
     }
     assert_eq!(images(&snapshot), ["0:v2", "1:v2"]);
