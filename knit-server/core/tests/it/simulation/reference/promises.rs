@@ -22,9 +22,16 @@ const WITNESS_AFTER: u64 = 40 * SECOND;
 /// The most slots of each deployment that were healthy since all was calm.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
-    best: BTreeMap<DeploymentId, u32>,
+    best: BTreeMap<DeploymentId, Best>,
     /// Nodes that are cut off from the server alone, and were well before.
     cut: BTreeSet<NodeId>,
+}
+
+/// How many slots were healthy, of how many.
+#[derive(Debug, Clone, Copy, Default)]
+struct Best {
+    healthy: u32,
+    of: u32,
 }
 
 impl Promises {
@@ -46,11 +53,14 @@ impl Promises {
             }
             let healthy = count(deployment, all.iter());
             let proven = count(deployment, all.iter().filter(|one| one.proven));
+            let replicas = deployment.spec.replicas;
             let best = self.best.entry(deployment.id.clone()).or_default();
-            *best = (*best).max(proven).min(deployment.spec.replicas);
-            if healthy < *best {
-                let name = &deployment.spec.name;
-                return Err(format!("{name} had {best} healthy slots and has {healthy}"));
+            // Slots that nobody wants any more may have been those that were healthy.
+            let before = if best.of == replicas { best.healthy } else { 0 };
+            *best = Best { healthy: before.max(proven), of: replicas };
+            if healthy < best.healthy {
+                let (name, before) = (&deployment.spec.name, best.healthy);
+                return Err(format!("{name} had {before} healthy slots and has {healthy}"));
             }
         }
         Ok(())
