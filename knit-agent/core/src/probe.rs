@@ -209,7 +209,8 @@ impl Probes {
             let mut one = known.unwrap_or_else(|| Watched {
                 run,
                 since: now,
-                readiness: if serves { Readiness::Ready } else { Readiness::Starting },
+                // Later on, a new run may have got the address of one that a rule still leads to.
+                readiness: if found && serves { Readiness::Ready } else { Readiness::Starting },
                 ready: Asked::default(),
                 alive: Asked::default(),
                 found,

@@ -276,6 +276,18 @@ fn who_serves_when_the_agent_starts_is_ready_and_who_does_not_is_asked() {
 }
 
 #[test]
+fn who_starts_later_is_not_ready_for_having_the_address_of_one_that_ended() {
+    let mut world = World::new(health(Some(probe(80)), None));
+    let key = HostPort { scope: Scope::Mesh, protocol: knit_rpc::spec::Protocol::Tcp, port: 8080 };
+    let address = world.container.address().unwrap();
+    world.published.insert(key, Target { address, port: 80 });
+    world.container.started_at = Some(at(200_000));
+    world.now = at(200_000);
+    world.follow();
+    assert_eq!(world.verdict(), Verdict::Starting(None));
+}
+
+#[test]
 fn dockers_own_check_stands_in_for_a_probe_that_is_not_there() {
     let check = |state| {
         let first_within = Duration::from_secs(90);
