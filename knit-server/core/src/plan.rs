@@ -146,12 +146,8 @@ impl Planner<'_> {
     /// The deployments to walk, in the order that decides who comes first. Those that give
     /// something up come before those that take.
     fn to_look_at(&self, dirty: &Dirty) -> Vec<DeploymentId> {
-        let looked_at = |deployment: &&Deployment| match dirty {
-            Dirty::All => true,
-            Dirty::Deployments(ids) => ids.contains(&deployment.id),
-        };
         let mut found: Vec<&Deployment> = match dirty {
-            Dirty::All => self.snapshot.deployments.values().filter(looked_at).collect(),
+            Dirty::All => self.snapshot.deployments.values().collect(),
             Dirty::Deployments(ids) => {
                 ids.iter().filter_map(|id| self.snapshot.deployments.get(id)).collect()
             }

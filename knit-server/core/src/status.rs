@@ -1,188 +1,22 @@
 //! What the API shows of a snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+mod instances;
+mod nodes;
 
-use knit_rpc::Timestamp;
-use knit_rpc::api::{
-    Availability, Cause, DeploymentState, DeploymentView, InstanceView, NodeState, NodeView,
-    Reserved, RolloutState, RolloutView, Unplaced,
-};
+use std::collections::BTreeSet;
+
+use knit_rpc::api::{Cause, DeploymentState, DeploymentView, RolloutState, RolloutView, Unplaced};
 use knit_rpc::id::DeploymentId;
-use knit_rpc::message::{InstanceStatus, Phase, Usage};
-use knit_rpc::spec::{Mode, VolumeName};
+use knit_rpc::message::Phase;
+use knit_rpc::spec::Mode;
 
 use crate::eligibility;
 use crate::liveness::Verdicts;
 use crate::preview;
-use crate::snapshot::{Deployment, Instance, Node, Snapshot};
+use crate::snapshot::{Deployment, Instance, Snapshot};
 
-/// A mesh peer as the server's sidecar lists it, parsed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Peer {
-    pub pubkey: String,
-    pub hostname: String,
-    pub mesh_ip: Option<Ipv4Addr>,
-    pub endpoint: String,
-    pub last_seen: Option<Timestamp>,
-}
-
-/// The mesh as the server's sidecar sees it; the local host is not among its peers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MeshView {
-    pub own_key: String,
-    pub own_ip: Option<Ipv4Addr>,
-    pub own_name: String,
-    pub peers: Vec<Peer>,
-}
-
-/// One list of hosts: registered nodes, and mesh peers without an agent.
-pub fn nodes(snapshot: &Snapshot, verdicts: &Verdicts, mesh: &MeshView) -> Vec<NodeView> {
-    let mut views: Vec<NodeView> =
-        snapshot.nodes.values().map(|node| node_view(snapshot, node, verdicts, mesh)).collect();
-    let claimed: BTreeSet<&str> =
-        snapshot.nodes.values().map(|node| node.facts.wg_pubkey.as_str()).collect();
-    views.extend(
-        mesh.peers
-            .iter()
-            .filter(|peer| !peer.pubkey.is_empty() && !claimed.contains(peer.pubkey.as_str()))
-            .map(|peer| discovered(peer, false)),
-    );
-    if !mesh.own_key.is_empty() && !claimed.contains(mesh.own_key.as_str()) {
-        let own = Peer {
-            pubkey: mesh.own_key.clone(),
-            hostname: mesh.own_name.clone(),
-            mesh_ip: mesh.own_ip,
-            ..Peer::default()
-        };
-        views.push(discovered(&own, true));
-    }
-    views.sort_by(|a, b| (&a.name, &a.id, &a.wg_pubkey).cmp(&(&b.name, &b.id, &b.wg_pubkey)));
-    views
-}
-
-fn node_view(snapshot: &Snapshot, node: &Node, verdicts: &Verdicts, mesh: &MeshView) -> NodeView {
-    let instances: Vec<&Instance> = snapshot.instances.on_node(&node.id).collect();
-    let verdict = verdicts.nodes.get(&node.id);
-    let facts = &node.facts;
-    let key = (!facts.wg_pubkey.is_empty()).then(|| facts.wg_pubkey.clone());
-    let peer = mesh.peers.iter().find(|peer| Some(&peer.pubkey) == key.as_ref());
-    let adopting =
-        node.adopting.then(|| "taking in what it runs and this server has forgotten".to_owned());
-    NodeView {
-        id: Some(node.id.clone()),
-        name: node.name().to_owned(),
-        state: verdict.map_or(NodeState::Joining, |verdict| verdict.state),
-        message: verdict.and_then(|verdict| verdict.message.clone()).or(adopting),
-        server: key.as_ref() == Some(&mesh.own_key)
-            || (mesh.own_ip.is_some() && facts.mesh_ip == mesh.own_ip),
-        mesh_ip: facts.mesh_ip,
-        wg_pubkey: key,
-        endpoint: peer.map(|peer| peer.endpoint.clone()).filter(|text| !text.is_empty()),
-        mesh_last_seen: peer.and_then(|peer| peer.last_seen),
-        last_heartbeat: node.last_beat,
-        subnet: node.subnet,
-        labels: node.labels(),
-        instances: u32::try_from(instances.len()).unwrap_or(u32::MAX),
-        arch: facts.arch.clone(),
-        kernel: facts.kernel.clone(),
-        docker: facts.docker.clone(),
-        agent_version: facts.agent_version.clone(),
-        cpus: facts.cpus,
-        memory: facts.memory,
-        disk: facts.disk,
-        usage: facts.usage,
-        reserved: reserved(snapshot, &instances),
-        availability: node.availability,
-        draining: draining(snapshot, node, &instances),
-        boot: node.boot().to_owned(),
-        rebooted_at: node.rebooted_at,
-    }
-}
-
-fn reserved(snapshot: &Snapshot, instances: &[&Instance]) -> Reserved {
-    let specs = instances.iter().filter_map(|instance| snapshot.specs.get(&instance.spec));
-    specs.fold(Reserved::default(), |sum, spec| Reserved {
-        cpu_millis: sum.cpu_millis + spec.resources.cpu.map_or(0, |cpu| cpu.as_millis().into()),
-        memory: sum.memory + spec.resources.memory.map_or(0, |memory| memory.0),
-        disk: sum.disk + spec.resources.disk.map_or(0, |disk| disk.0),
-    })
-}
-
-/// What a drain still waits for, each with what keeps it.
-fn draining(snapshot: &Snapshot, node: &Node, instances: &[&Instance]) -> Vec<String> {
-    if node.availability != Availability::Draining {
-        return Vec::new();
-    }
-    let sentence = |instance: &&Instance| {
-        let deployment = snapshot.deployments.get(&instance.deployment)?;
-        let name = format!("{}.{}", deployment.spec.name, instance.slot);
-        let pinned = deployment.spec.instance.volumes.iter().find(|mount| {
-            let volume = VolumeName::of(&deployment.spec.project, mount, instance.slot);
-            snapshot.volumes.get(&volume).is_some_and(|volume| volume.node == node.id)
-        });
-        if let Some(mount) = pinned {
-            return Some(format!("{name} stays with its volume {}", mount.name));
-        }
-        let mut others = snapshot.instances.of_slot(&instance.deployment, instance.slot);
-        let replacement = others.find(|other| other.node != node.id);
-        Some(match replacement {
-            Some(other) => {
-                let place = snapshot.nodes.get(&other.node).map_or("another node", Node::name);
-                format!("{name} moves to {place}: {}", snapshot.phase_of(other))
-            }
-            None => format!("{name} has no other place yet"),
-        })
-    };
-    instances.iter().filter_map(sentence).collect()
-}
-
-fn discovered(peer: &Peer, server: bool) -> NodeView {
-    let name = if peer.hostname.is_empty() {
-        peer.pubkey.chars().take(8).collect()
-    } else {
-        peer.hostname.clone()
-    };
-    NodeView {
-        id: None,
-        name,
-        state: NodeState::Discovered,
-        message: Some("in the mesh, but no agent has registered from it".to_owned()),
-        server,
-        mesh_ip: peer.mesh_ip,
-        wg_pubkey: Some(peer.pubkey.clone()),
-        endpoint: Some(peer.endpoint.clone()).filter(|text| !text.is_empty()),
-        mesh_last_seen: peer.last_seen,
-        last_heartbeat: None,
-        subnet: None,
-        labels: BTreeMap::new(),
-        instances: 0,
-        arch: String::new(),
-        kernel: String::new(),
-        docker: None,
-        agent_version: String::new(),
-        cpus: 0,
-        memory: 0,
-        disk: 0,
-        usage: Usage::default(),
-        reserved: Reserved::default(),
-        availability: Availability::default(),
-        draining: Vec::new(),
-        boot: String::new(),
-        rebooted_at: None,
-    }
-}
-
-/// All instances: those decided, and those that nodes still report.
-pub fn instances(snapshot: &Snapshot) -> Vec<InstanceView> {
-    let decided = snapshot.instances.values().filter_map(|instance| {
-        let deployment = snapshot.deployments.get(&instance.deployment)?;
-        Some(decided_view(snapshot, deployment, instance))
-    });
-    let mut views: Vec<InstanceView> = decided.chain(leftovers(snapshot, |_| true)).collect();
-    sort(&mut views);
-    views
-}
+pub use instances::instances;
+pub use nodes::{MeshView, Peer, nodes};
 
 /// One deployment with its instances.
 pub fn deployment(
@@ -192,10 +26,6 @@ pub fn deployment(
     unplaced: &[Unplaced],
 ) -> DeploymentView {
     let mine: Vec<&Instance> = snapshot.instances.of_deployment(&deployment.id).collect();
-    let mut views: Vec<InstanceView> =
-        mine.iter().map(|instance| decided_view(snapshot, deployment, instance)).collect();
-    views.extend(leftovers(snapshot, |status| status.deployment_id == deployment.id));
-    sort(&mut views);
     let unplaced = if deployment.removed_at.is_some() { Vec::new() } else { unplaced.to_vec() };
     let running = mine
         .iter()
@@ -216,7 +46,7 @@ pub fn deployment(
         created_at: deployment.created_at,
         updated_at: deployment.updated_at,
         spec: deployment.spec.clone(),
-        instances: views,
+        instances: instances::of_deployment(snapshot, deployment),
         unplaced,
         stable_revision: deployment.stable,
         rollout: rollout(snapshot, verdicts, deployment),
@@ -285,7 +115,7 @@ pub fn rollout(
 
 /// Whether anything of a removed deployment is left on a node that can be heard.
 pub fn is_left(snapshot: &Snapshot, verdicts: &Verdicts, deployment: &DeploymentId) -> bool {
-    snapshot.instances.values().any(|instance| instance.deployment == *deployment)
+    snapshot.instances.of_deployment(deployment).next().is_some()
         || older_left(snapshot, verdicts, deployment)
 }
 
@@ -340,100 +170,4 @@ fn older_left(snapshot: &Snapshot, verdicts: &Verdicts, deployment: &DeploymentI
     snapshot.observed.of_deployment(deployment).any(|(node, status)| {
         !verdicts.is_gone(node) && !snapshot.instances.contains_key(&status.id)
     })
-}
-
-fn decided_view(snapshot: &Snapshot, deployment: &Deployment, instance: &Instance) -> InstanceView {
-    let status = snapshot.observed_of(instance);
-    let node = snapshot.nodes.get(&instance.node);
-    let mut view = InstanceView {
-        id: instance.id.clone(),
-        project: deployment.spec.project.clone(),
-        deployment: deployment.spec.name.clone(),
-        slot: instance.slot,
-        revision: instance.revision,
-        node: instance.node.clone(),
-        node_name: node.map_or_else(|| instance.node.to_string(), |node| node.name().to_owned()),
-        mesh_ip: node.and_then(Node::mesh_ip),
-        phase: Phase::Pending,
-        wanted: true,
-        message: None,
-        container: None,
-        address: None,
-        ports: Vec::new(),
-        started_at: None,
-        exit_code: None,
-        restarts: 0,
-        pull: None,
-        log: Vec::new(),
-        because: Some(instance.because.clone()).filter(|text| !text.is_empty()),
-    };
-    if let Some(status) = status {
-        observe(&mut view, status);
-    }
-    view
-}
-
-fn leftovers<'a>(
-    snapshot: &'a Snapshot,
-    filter: impl Fn(&InstanceStatus) -> bool + 'a,
-) -> impl Iterator<Item = InstanceView> + 'a {
-    snapshot.observed.iter().flat_map(move |(node_id, statuses)| {
-        let node = snapshot.nodes.get(node_id);
-        let mut views = Vec::new();
-        for status in statuses.values() {
-            if snapshot.instances.contains_key(&status.id) || !filter(status) {
-                continue;
-            }
-            let mut view = InstanceView {
-                id: status.id.clone(),
-                project: status.project.clone(),
-                deployment: status.deployment.clone(),
-                slot: status.slot,
-                revision: status.revision,
-                node: node_id.clone(),
-                node_name: node.map_or_else(|| node_id.to_string(), |node| node.name().to_owned()),
-                mesh_ip: node.and_then(Node::mesh_ip),
-                phase: status.phase,
-                wanted: false,
-                message: None,
-                container: None,
-                address: None,
-                ports: Vec::new(),
-                started_at: None,
-                exit_code: None,
-                restarts: 0,
-                pull: None,
-                log: Vec::new(),
-                because: None,
-            };
-            observe(&mut view, status);
-            views.push(view);
-        }
-        views
-    })
-}
-
-fn observe(view: &mut InstanceView, status: &InstanceStatus) {
-    view.phase = status.phase;
-    view.message.clone_from(&status.message);
-    view.container.clone_from(&status.container);
-    view.address = status.address;
-    view.ports.clone_from(&status.ports);
-    view.started_at = status.started_at;
-    view.exit_code = status.exit_code;
-    view.restarts = status.restarts;
-    view.pull = status.pull;
-    view.log.clone_from(&status.log);
-}
-
-fn sort(views: &mut [InstanceView]) {
-    views.sort_by(|a, b| {
-        (&a.project, &a.deployment, a.slot, a.revision, &a.id).cmp(&(
-            &b.project,
-            &b.deployment,
-            b.slot,
-            b.revision,
-            &b.id,
-        ))
-    });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use knit_rpc::api::Unplaced;
 use knit_rpc::id::{InstanceId, NodeId};
 use knit_rpc::message::Phase;
-use knit_rpc::spec::{HostIp, Mode, OnNodeLoss, Strategy};
+use knit_rpc::spec::{HostIp, OnNodeLoss, Strategy};
 
 use super::Planner;
 use super::walk::{Walk, WantedSlot};
@@ -246,9 +246,7 @@ impl<'a> Planner<'a> {
         let newest = self.newest_current(deployment, wanted, rows);
         let is_newest = |row: &Instance| newest.is_some_and(|newest| newest.id == row.id);
         let takes_over = newest.is_some_and(|newest| {
-            self.has_settled(deployment, newest)
-                && !rollout::is_held(deployment, newest)
-                && (deployment.spec.mode == Mode::Replicated || wanted.only.is_some())
+            self.has_settled(deployment, newest) && !rollout::is_held(deployment, newest)
         });
         let older: Vec<&Instance> = rows.iter().filter(|row| !is_newest(row)).collect();
         let former = self.former(newest, &older);

@@ -11,7 +11,7 @@ use super::Planner;
 use crate::eligibility;
 use crate::placement::Chooser;
 use crate::rollout::{self, Situation, SlotState};
-use crate::snapshot::{Deployment, Instance};
+use crate::snapshot::Deployment;
 
 /// A slot that should be filled, and the only node that may do it, if there is but one.
 pub(super) struct WantedSlot {
@@ -49,10 +49,7 @@ impl Planner<'_> {
             && let Some(next) = self.step_rollout(deployment, &slots)
             && next.rollout.as_ref().is_none_or(|rollout| rollout.admitted > 0)
         {
-            if tells_nodes(deployment, &next) {
-                self.touch(&next);
-            }
-            self.changed.insert(id.clone(), next);
+            self.take_step(deployment, next);
             self.unsettled.insert(id.clone());
             return true;
         }
@@ -66,10 +63,7 @@ impl Planner<'_> {
         if let Some(next) = self.step_rollout(deployment, &slots) {
             walk.moved = true;
             walk.settled = false;
-            if tells_nodes(deployment, &next) {
-                self.touch(&next);
-            }
-            self.changed.insert(id.clone(), next);
+            self.take_step(deployment, next);
         }
         if !walk.settled || is_unproven(deployment) {
             self.unsettled.insert(id.clone());
@@ -101,7 +95,6 @@ impl Planner<'_> {
     fn drop_unwanted(&mut self, deployment: &Deployment, slots: &[WantedSlot]) -> bool {
         let rows = self.placements.of_deployment(&deployment.id);
         let unwanted: Vec<_> = rows
-            .into_iter()
             .filter(|row| slots.binary_search_by_key(&row.slot, |wanted| wanted.slot).is_err())
             .map(|row| row.id.clone())
             .collect();
@@ -147,9 +140,8 @@ impl Planner<'_> {
         let Some(rollout) = &deployment.rollout else {
             return self.prove_late(deployment, slots);
         };
-        let announced = rollout.announced;
-        let rows: Vec<Instance> = self.placements.of_deployment(&deployment.id).cloned().collect();
-        let made = rows.iter().filter(|row| row.revision == rollout.revision).collect();
+        let rows = self.placements.of_deployment(&deployment.id);
+        let made = rows.filter(|row| row.revision == rollout.revision).collect();
         let unplaced: Vec<Unplaced> = self
             .unplaced
             .get(&deployment.id)
@@ -164,7 +156,7 @@ impl Planner<'_> {
             now: self.now,
         };
         let mut next = rollout::step(deployment, &situation);
-        if !announced {
+        if !rollout.announced {
             let changed = next.get_or_insert_with(|| deployment.clone());
             if let Some(rollout) = &mut changed.rollout {
                 rollout.announced = true;
@@ -203,12 +195,13 @@ impl Planner<'_> {
         is_well.then(|| Deployment { stable: Some(deployment.revision), ..deployment.clone() })
     }
 
-    /// What its nodes are told of a deployment besides its instances may have changed: how their
-    /// health is judged, or that they may take their ports.
-    fn touch(&mut self, deployment: &Deployment) {
-        let rows = self.placements.of_deployment(&deployment.id);
-        let nodes: Vec<NodeId> = rows.into_iter().map(|row| row.node.clone()).collect();
-        self.touched.extend(nodes);
+    /// Takes note of a rollout's step, and has its nodes told where it changes what they are told.
+    fn take_step(&mut self, before: &Deployment, after: Deployment) {
+        if tells_nodes(before, &after) {
+            let rows = self.placements.of_deployment(&after.id);
+            self.touched.extend(rows.map(|row| row.node.clone()));
+        }
+        self.changed.insert(after.id.clone(), after);
     }
 }
 
