@@ -15,8 +15,8 @@ pub(crate) use cluster::{
     RemoveNodeArgs, ShowNodeArgs, VolumeCommand, What,
 };
 pub(crate) use deployments::{
-    DeployArgs, FollowArgs, HistoryArgs, LifecycleArgs, RollbackArgs, RolloutCommand, ScaleArgs,
-    StatusArgs, StopArgs, UndeployArgs, WhyArgs, WhyNotArgs,
+    DeployArgs, EndingArgs, FollowArgs, HistoryArgs, LifecycleArgs, RollbackArgs, RolloutCommand,
+    ScaleArgs, StatusArgs, UndeployArgs, WhyArgs, WhyNotArgs,
 };
 
 /// Run containers on a fleet of Docker hosts in one WireGuard mesh
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES)]
     Restart(LifecycleArgs),
     /// Stop every container; volumes and places are kept
-    Stop(StopArgs),
+    Stop(EndingArgs),
     /// Start again what was stopped
     #[command(after_help = EXIT_CODES)]
     Start(LifecycleArgs),

@@ -1,6 +1,7 @@
 //! One module per command.
 
 mod deploy;
+mod ending;
 mod follow;
 mod history;
 mod lifecycle;

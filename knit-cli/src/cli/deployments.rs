@@ -55,11 +55,18 @@ pub(crate) struct DeployArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct UndeployArgs {
     #[command(flatten)]
-    pub(crate) name: NameArgs,
+    pub(crate) ending: EndingArgs,
 
     /// Remove its volumes too, with their data
     #[arg(long)]
     pub(crate) volumes: bool,
+}
+
+/// A deployment whose containers are to end, and whether to wait for it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EndingArgs {
+    #[command(flatten)]
+    pub(crate) name: NameArgs,
 
     /// Return as soon as the server has accepted it
     #[arg(short, long)]
@@ -104,23 +111,6 @@ pub(crate) struct LifecycleArgs {
 
     #[command(flatten)]
     pub(crate) follow: FollowArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct StopArgs {
-    #[command(flatten)]
-    pub(crate) name: NameArgs,
-
-    /// Return as soon as the server has accepted it
-    #[arg(short, long)]
-    pub(crate) detach: bool,
-
-    /// Wait at most SECONDS until its containers are gone
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub(crate) timeout: u64,
-
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, clap::Args)]

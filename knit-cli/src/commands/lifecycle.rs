@@ -4,19 +4,16 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use knit_link::http::{ApiClient, HttpError};
+use knit_link::http::ApiClient;
 use knit_rpc::api::{Accepted, DeploymentState};
 use knit_runtime::terminal::eprintln;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use super::ending::{self, Ending};
 use super::follow::Followed;
-use crate::cli::{FollowArgs, LifecycleArgs, RollbackArgs, ScaleArgs, StopArgs};
+use crate::cli::{EndingArgs, FollowArgs, LifecycleArgs, RollbackArgs, ScaleArgs};
 use crate::server;
-
-const POLL: Duration = Duration::from_millis(150);
-/// As for `knit deploy`: it goes on, but not within the time given.
-const EXIT_TIMEOUT: u8 = 4;
 
 pub(super) async fn scale(args: ScaleArgs) -> anyhow::Result<ExitCode> {
     let client = server::find(&args.follow.server).await?;
@@ -53,33 +50,16 @@ pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<ExitCode> {
     follow(client, vec![accepted], &args.follow).await
 }
 
-pub(super) async fn stop(args: StopArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn stop(args: EndingArgs) -> anyhow::Result<ExitCode> {
     let (project, name) = (&args.name.project, &args.name.name);
     let client = server::find(&args.server).await?;
     client.stop(project, name).await?;
-    if args.detach {
-        eprintln(&format!("{name} is being stopped"));
-        return Ok(ExitCode::SUCCESS);
-    }
-    let deadline = Instant::now() + Duration::from_secs(args.timeout);
-    loop {
-        match client.deployment(project, name).await {
-            Ok(view) if view.state == DeploymentState::Stopped => break,
-            // A server that restarts meanwhile goes on where it was.
-            Ok(_) | Err(HttpError::Unreachable { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if Instant::now() > deadline {
-            eprintln(&format!(
-                "{name} is not stopped after {} s; the server goes on: see `knit status {name}`",
-                args.timeout
-            ));
-            return Ok(ExitCode::from(EXIT_TIMEOUT));
-        }
-        sleep(POLL).await;
-    }
-    eprintln(&format!("{name} is stopped; `knit start {name}` has it run again"));
-    Ok(ExitCode::SUCCESS)
+    let ending = Ending {
+        done: "stopped",
+        note: format!("; `knit start {name}` has it run again"),
+        is_done: |view| view.is_none_or(|view| view.state == DeploymentState::Stopped),
+    };
+    ending::wait(&client, &args, &ending).await
 }
 
 /// Follows each to its end; the exit code is the first that is not 0.

@@ -27,14 +27,8 @@ pub fn deployment(
 ) -> DeploymentView {
     let mine: Vec<&Instance> = snapshot.instances.of_deployment(&deployment.id).collect();
     let unplaced = if deployment.removed_at.is_some() { Vec::new() } else { unplaced.to_vec() };
-    let running = mine
-        .iter()
-        .filter(|i| is_newest(deployment, i) && snapshot.phase_of(i) == Phase::Running)
-        .filter(|i| !verdicts.is_gone(&i.node))
-        .map(|i| i.slot)
-        .collect::<BTreeSet<u32>>();
     let slots = slots(snapshot, verdicts, deployment);
-    let running = u32::try_from(running.len()).unwrap_or(u32::MAX);
+    let running = running(snapshot, verdicts, deployment);
     DeploymentView {
         project: deployment.spec.project.clone(),
         name: deployment.spec.name.clone(),
@@ -51,6 +45,18 @@ pub fn deployment(
         stable_revision: deployment.stable,
         rollout: rollout(snapshot, verdicts, deployment),
     }
+}
+
+/// How many slots are filled by what runs of the newest revision on nodes that are not gone.
+fn running(snapshot: &Snapshot, verdicts: &Verdicts, deployment: &Deployment) -> u32 {
+    let running: BTreeSet<u32> = snapshot
+        .instances
+        .of_deployment(&deployment.id)
+        .filter(|i| is_newest(deployment, i) && snapshot.phase_of(i) == Phase::Running)
+        .filter(|i| !verdicts.is_gone(&i.node))
+        .map(|i| i.slot)
+        .collect();
+    u32::try_from(running.len()).unwrap_or(u32::MAX)
 }
 
 /// How many slots a deployment should have now.
@@ -76,13 +82,6 @@ pub fn rollout(
     let newest = deployment.revisions.get(&deployment.revision)?;
     let slots = slots(snapshot, verdicts, deployment);
     let walk = deployment.rollout.as_ref();
-    let healthy: BTreeSet<u32> = snapshot
-        .instances
-        .of_deployment(&deployment.id)
-        .filter(|i| is_newest(deployment, i) && snapshot.phase_of(i) == Phase::Running)
-        .map(|i| i.slot)
-        .collect();
-    let healthy = u32::try_from(healthy.len()).unwrap_or(u32::MAX);
     let given_up = match newest.cause {
         Cause::Rollback { of, automatic: true, .. } => deployment.revisions.get(&of),
         Cause::Rollback { .. } | Cause::Deploy | Cause::Scale | Cause::Restart => None,
@@ -105,7 +104,7 @@ pub fn rollout(
         message: message.cloned(),
         log: log.clone(),
         admitted: walk.map_or(slots, |walk| walk.admitted.min(slots)),
-        healthy,
+        healthy: running(snapshot, verdicts, deployment),
         slots,
         notes: preview::notes(snapshot, &deployment.spec),
         started_at: newest.created_at,
