@@ -103,6 +103,7 @@ pub(crate) struct NodesArgs {
 /// How this node joins. The secret comes from a file, a systemd credential called `mesh-secret`
 /// or the environment, never from the command line.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct JoinArgs {
     /// File that holds the mesh secret [env: `WGMESH_SECRET_FILE`; the secret itself: `WGMESH_SECRET`]
     #[arg(long, value_name = "PATH")]
@@ -135,6 +136,10 @@ pub(crate) struct JoinArgs {
     /// Tell peers of each other through the tunnel too, as `wgmesh --gossip` does
     #[arg(long)]
     pub(crate) gossip: bool,
+
+    /// Neither have a mesh IPv6 address nor use IPv6 endpoints of peers
+    #[arg(long)]
+    pub(crate) no_ipv6: bool,
 
     /// Networks behind this node, told to the peers
     #[arg(long, value_delimiter = ',', value_name = "CIDR,…")]

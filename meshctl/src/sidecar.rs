@@ -19,15 +19,16 @@ mod seeds;
 mod state;
 pub(crate) mod wg;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
-use meshctl_core::derive::{MULTICAST_PORT, MeshKeys, MeshSubnet};
+use meshctl_core::derive::{MULTICAST_PORT, MeshKeys, MeshSubnet, mesh_ipv6};
 use meshctl_core::mesh::{Mesh, Settings};
 use meshctl_core::message::sanitize_hostname;
+use meshctl_core::state_file::Identity;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +65,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     // The socket first: a second daemon must fail before it touches the first one's device.
     let socket = Listener::bind(&socket_path(&args), args.socket_group.as_deref())?;
     let state = StateDir::open(&args.state_dir, &args.interface)?;
-    let identity = state.identity()?;
+    let mut identity = state.identity()?;
     let public_key = identity.private_key.public();
     let cached = state.peers();
 
@@ -79,11 +80,16 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         accept_routes: args.accept_routes.clone(),
         lan: !args.no_lan_discovery,
         gossip: args.gossip,
+        ipv6: own_ipv6(&args, &keys, &identity),
+        no_ipv6: args.no_ipv6,
         keys: keys.clone(),
     };
     let mesh = Mesh::new(settings, identity.mesh_ip, &cached, clock.now());
-    if identity.mesh_ip != Some(mesh.mesh_ip()) {
-        state.keep_identity(&identity.private_key, mesh.mesh_ip())?;
+    let kept = (identity.mesh_ip, identity.mesh_ipv6);
+    identity.mesh_ip = Some(mesh.mesh_ip());
+    identity.mesh_ipv6 = mesh.settings().ipv6.or(identity.mesh_ipv6);
+    if kept != (identity.mesh_ip, identity.mesh_ipv6) {
+        state.keep_identity(&identity)?;
     }
 
     let links = Links::connect()?;
@@ -102,8 +108,12 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
 
     let (queries, query_queue) = mpsc::channel(QUEUE_MAX);
     let (probes, probed) = mpsc::channel(actor::PROBES_MAX);
-    let (address, address_watch) = watch::channel(mesh.mesh_ip());
-    tokio::spawn(probe::serve(address_watch, args.interface.clone(), keys.probe_port()));
+    let (address, address_v6) =
+        (watch::Sender::new(Some(mesh.mesh_ip().into())), watch::Sender::new(None));
+    for served in [&address, &address_v6] {
+        let interface = args.interface.clone();
+        tokio::spawn(probe::serve(served.subscribe(), interface, keys.probe_port()));
+    }
     let leave = CancellationToken::new();
     let actor = Actor {
         clock,
@@ -112,9 +122,11 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         links,
         sockets,
         state,
-        private_key: identity.private_key,
+        identity,
         interface: args.interface.clone(),
         address,
+        address_v6,
+        ipv6_refused: false,
         stop,
         leave: leave.clone(),
         teardown: args.teardown,
@@ -133,6 +145,13 @@ fn subnet(args: &JoinArgs, keys: &MeshKeys) -> Result<MeshSubnet> {
         None => Ok(keys.default_subnet()),
         Some(net) => Ok(MeshSubnet::custom(net)?),
     }
+}
+
+/// A mesh IPv6 address is kept as long as it is one of this mesh.
+fn own_ipv6(args: &JoinArgs, keys: &MeshKeys, identity: &Identity) -> Option<Ipv6Addr> {
+    let kept = identity.mesh_ipv6.filter(|ip| keys.v6_net().contains(ip));
+    let derived = || mesh_ipv6(keys.v6_prefix, &identity.private_key.public(), &keys.secret);
+    (!args.no_ipv6).then(|| kept.unwrap_or_else(derived))
 }
 
 fn in_subnet(address: Ipv4Addr, subnet: MeshSubnet) -> Result<Ipv4Net> {

@@ -7,6 +7,7 @@ mod address;
 use std::net::Ipv4Addr;
 
 use hkdf::Hkdf;
+use ipnet::Ipv6Net;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -51,6 +52,13 @@ impl MeshKeys {
     /// A name for this mesh that can be logged: it tells nothing about the keys.
     pub fn mesh_id(&self) -> String {
         hex::encode(&self.network_id[..6])
+    }
+
+    /// The prefix of the mesh's IPv6 addresses.
+    pub fn v6_net(&self) -> Ipv6Net {
+        let mut octets = [0; 16];
+        octets[..8].copy_from_slice(&self.v6_prefix);
+        Ipv6Net::new_assert(octets.into(), 64)
     }
 
     pub fn probe_port(&self) -> u16 {

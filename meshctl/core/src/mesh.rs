@@ -25,7 +25,7 @@ mod speech;
 mod vitals;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -79,12 +79,18 @@ pub struct Settings {
     pub lan: bool,
     /// Tell peers of each other through the tunnel too.
     pub gossip: bool,
+    /// This node's mesh IPv6 address, should the host be able to have it.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Use no IPv6 endpoints of peers.
+    pub no_ipv6: bool,
 }
 
 /// The state of one node.
 pub struct Mesh {
     settings: Settings,
     ip: Ipv4Addr,
+    /// Whether the mesh IPv6 address is on the interface: it is announced only then.
+    has_ipv6: bool,
     moved_at: Option<u64>,
     /// Unix seconds: what was sealed before may have been heard by an earlier run.
     started_unix: i64,
@@ -123,6 +129,7 @@ impl Mesh {
         let mesh_ip = kept_ip.filter(|ip| settings.subnet.contains(*ip)).unwrap_or_else(derived);
         let mut mesh = Self {
             ip: mesh_ip,
+            has_ipv6: false,
             moved_at: None,
             started_unix: now.unix,
             clash: None,
@@ -172,6 +179,7 @@ impl Mesh {
             }
             Event::Device(found) => self.device(found, now, &mut effects),
             Event::NetworkChanged => self.announce_at = now.mono_ms,
+            Event::Ipv6(is_there) => self.ipv6_is_there(is_there, now),
             Event::LocalNetworks(networks) => self.routes.set_local(networks),
             Event::Seeds(addresses) => self.contacts.set_seeds(&addresses, now),
             Event::Probed { key, outcome } => self.peers.probed(&key, outcome, now),
@@ -194,6 +202,18 @@ impl Mesh {
 
     pub fn mesh_ip(&self) -> Ipv4Addr {
         self.ip
+    }
+
+    /// The mesh IPv6 address, when it is on the interface.
+    pub fn mesh_ipv6(&self) -> Option<Ipv6Addr> {
+        self.settings.ipv6.filter(|_| self.has_ipv6)
+    }
+
+    fn ipv6_is_there(&mut self, is_there: bool, now: Now) {
+        if self.has_ipv6 != is_there {
+            self.has_ipv6 = is_there;
+            self.announce_at = now.mono_ms;
+        }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -310,32 +330,34 @@ impl Mesh {
                 _ => device_peer.endpoint,
             };
             let subnet = self.settings.subnet;
-            let config = PeerConfig {
-                key: device_peer.key,
-                endpoint,
-                mesh_ip: device_peer.mesh_ip(subnet).unwrap_or(Ipv4Addr::UNSPECIFIED),
-                routes: device_peer.routes(subnet),
-            };
-            self.configured.insert(device_peer.key, config);
+            let mut allowed_ips = device_peer.allowed_ips.clone();
+            allowed_ips.sort();
+            let mesh_ip = device_peer.mesh_ip(subnet).unwrap_or(Ipv4Addr::UNSPECIFIED);
+            let key = device_peer.key;
+            self.configured.insert(key, PeerConfig { key, endpoint, mesh_ip, allowed_ips });
         }
     }
 
     fn reconcile(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let mut desired = self.peers.desired(self.ip, &self.configured, now);
+        let own = [Some(IpAddr::V4(self.ip)), self.settings.ipv6.map(IpAddr::V6)];
+        let mut desired = self.peers.desired(own, &self.configured, now);
         let claims = self.peers.claimed_routes(&desired);
         for refused in self.routes.update(&claims, self.settings.subnet.net()) {
             let (by, route, why) = (refused.by, refused.route, refused.why);
             effects.push(Effect::Report(Report::RouteRefused { by, route, why }));
         }
         for (key, config) in &mut desired {
-            config.routes = self.routes.of(key);
+            config.allowed_ips.extend(self.routes.of(key).into_iter().map(IpNet::V4));
+            config.allowed_ips.sort();
         }
         // Removals first: an address moves from one peer to another without a moment of both.
         let gone = self.configured.keys().filter(|key| !desired.contains_key(*key));
         effects.extend(gone.map(|key| Effect::RemovePeer(*key)));
         let changed =
             desired.iter().filter(|(key, config)| config.differs_from(self.configured.get(*key)));
-        effects.extend(changed.map(|(_, config)| Effect::SetPeer(config.clone())));
+        let mut changed: Vec<&PeerConfig> = changed.map(|(_, config)| config).collect();
+        changed.sort_by_key(|config| !config.gives_up_of(self.configured.get(&config.key)));
+        effects.extend(changed.into_iter().map(|config| Effect::SetPeer(config.clone())));
         self.configured = desired;
         let routed = self.routes.all();
         if self.routes.is_settled() && self.routed.as_ref() != Some(&routed) {

@@ -3,7 +3,7 @@
 //! Invariant: what we send passes the strictest receiver's checks. What we receive is checked
 //! field by field, and only the bad part is dropped: one junk known peer must not cost a message.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -85,6 +85,8 @@ pub struct KnownPeer {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hostname: String,
     pub mesh_ip: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mesh_ipv6: Option<String>,
     pub wg_endpoint: String,
 }
 
@@ -107,6 +109,7 @@ pub struct Heard {
     pub key: PublicKey,
     pub hostname: Option<String>,
     pub mesh_ip: Option<IpAddr>,
+    pub mesh_ipv6: Option<Ipv6Addr>,
     pub endpoint: Claim,
     pub introducer: bool,
     pub routes: Vec<IpNet>,
@@ -172,6 +175,7 @@ pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
         key: key_of(body)?,
         hostname: text(body, "hostname").filter(|name| is_hostname(name)).map(str::to_owned),
         mesh_ip: text(body, "mesh_ip").and_then(|ip| ip.parse().ok()),
+        mesh_ipv6: text(body, "mesh_ipv6").and_then(|ip| ip.parse().ok()),
         endpoint: claim_of(body),
         introducer: body.get("introducer").and_then(Value::as_bool).unwrap_or(false),
         routes: list(body, "routable_networks", ROUTES_MAX)

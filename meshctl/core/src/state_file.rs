@@ -3,7 +3,7 @@
 //! Invariant: a file that cannot be read whole is an error. A new identity would be a new mesh
 //! address, and every address that was handed out would be wrong.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -29,6 +29,7 @@ pub enum BadState {
 pub struct Identity {
     pub private_key: PrivateKey,
     pub mesh_ip: Option<Ipv4Addr>,
+    pub mesh_ipv6: Option<Ipv6Addr>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,7 +54,9 @@ impl Identity {
             None => None,
             Some(text) => Some(text.parse().map_err(|_| BadState::Address(text))?),
         };
-        Ok(Self { private_key, mesh_ip })
+        // A Go daemon writes it and derives it anew: one that does not parse costs nothing.
+        let mesh_ipv6 = file.mesh_ipv6.and_then(|text| text.parse().ok());
+        Ok(Self { private_key, mesh_ip, mesh_ipv6 })
     }
 
     pub fn render(&self) -> Zeroizing<Vec<u8>> {
@@ -61,7 +64,7 @@ impl Identity {
             wg_pubkey: self.private_key.public().to_string(),
             wg_private_key: self.private_key.expose_base64(),
             mesh_ip: self.mesh_ip.map(|ip| ip.to_string()),
-            mesh_ipv6: None,
+            mesh_ipv6: self.mesh_ipv6.map(|ip| ip.to_string()),
         };
         Zeroizing::new(serde_json::to_vec_pretty(&file).unwrap_or_default())
     }
@@ -74,6 +77,8 @@ pub struct CachedPeer {
     #[serde(default)]
     pub hostname: String,
     pub mesh_ip: IpAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh_ipv6: Option<Ipv6Addr>,
     #[serde(default, deserialize_with = "endpoint_or_none", serialize_with = "endpoint_text")]
     pub endpoint: Option<SocketAddr>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -121,13 +126,15 @@ mod tests {
     const FILE: &str = r#"{
   "wg_pubkey": "j0DFrbaPJWJK5bIU6nZ6bslNgp09e14a0bpvPiE4KF8=",
   "wg_private_key": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHl8=",
-  "mesh_ip": "10.45.75.206"
+  "mesh_ip": "10.45.75.206",
+  "mesh_ipv6": "fd74:d276:7b07:cdc9:4a35:45ef:c003:d49b"
 }"#;
 
     #[test]
     fn the_go_daemons_identity_is_read_and_written() {
         let identity = Identity::parse(FILE.as_bytes()).unwrap();
         assert_eq!(identity.mesh_ip, Some(Ipv4Addr::new(10, 45, 75, 206)));
+        assert_eq!(identity.mesh_ipv6.unwrap().segments()[7], 0xd49b);
         assert_eq!(std::str::from_utf8(&identity.render()).unwrap(), FILE);
     }
 

@@ -1,14 +1,15 @@
 //! The one task that owns the mesh state and the device: events in, effects done.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
 use knit_rpc::jsonrpc::MeshStatus;
 use meshctl_core::envelope::{self, Kind, NONCE_LEN};
-use meshctl_core::key::{PrivateKey, PublicKey};
+use meshctl_core::key::PublicKey;
 use meshctl_core::mesh::{Effect, Event, Mesh, PeerConfig, Probe};
+use meshctl_core::state_file::Identity;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -43,9 +44,13 @@ pub(super) struct Actor {
     pub(super) links: Links,
     pub(super) sockets: Sockets,
     pub(super) state: StateDir,
-    pub(super) private_key: PrivateKey,
+    pub(super) identity: Identity,
     pub(super) interface: String,
-    pub(super) address: watch::Sender<Ipv4Addr>,
+    /// The mesh addresses that are on the interface.
+    pub(super) address: watch::Sender<Option<IpAddr>>,
+    pub(super) address_v6: watch::Sender<Option<IpAddr>>,
+    /// Whether the log says already that the host has no IPv6 for the mesh.
+    pub(super) ipv6_refused: bool,
     /// Stop and leave the interface to the next run.
     pub(super) stop: CancellationToken,
     /// Stop, say goodbye and remove the interface.
@@ -77,6 +82,7 @@ impl Actor {
         let mut keeps = steady(KEEP_PEERS_EVERY);
         let mut dirty = false;
         // What host and device have already is taken in before anything is decided.
+        self.assert_ipv6(&mut dirty).await;
         self.look_around(&mut dirty).await;
         self.poll_device(&mut dirty).await;
         knit_runtime::notify::ready();
@@ -97,6 +103,7 @@ impl Actor {
                     self.rescan(&mut dirty).await;
                     self.look_around(&mut dirty).await;
                     self.assert_interface().await?;
+                    self.assert_ipv6(&mut dirty).await;
                 }
                 _ = device_polls.tick() => {
                     self.poll_device(&mut dirty).await;
@@ -181,7 +188,8 @@ impl Actor {
     }
 
     async fn move_address(&mut self, ip: Ipv4Addr) {
-        if let Err(error) = self.state.keep_identity(&self.private_key, ip) {
+        self.identity.mesh_ip = Some(ip);
+        if let Err(error) = self.state.keep_identity(&self.identity) {
             tracing::error!("{error:#}");
         }
         let prefix_len = self.mesh.settings().subnet.net().prefix_len();
@@ -190,7 +198,7 @@ impl Actor {
         {
             warn_chain(&error);
         }
-        self.address.send_replace(ip);
+        self.address.send_replace(Some(ip.into()));
     }
 
     async fn poll_device(&mut self, dirty: &mut bool) {
@@ -240,6 +248,27 @@ impl Actor {
             warn_chain(&error);
         }
         Ok(())
+    }
+
+    /// Puts the IPv6 address on the interface where the host lets it, now or later.
+    async fn assert_ipv6(&mut self, dirty: &mut bool) {
+        let settings = self.mesh.settings();
+        let (wanted, prefix) = (settings.ipv6, settings.keys.v6_net());
+        let set = self.links.set_ipv6(&self.interface, wanted, prefix).await;
+        let present = wanted.filter(|_| set.is_ok());
+        if let Err(error) = &set
+            && !self.ipv6_refused
+        {
+            tracing::info!("the mesh is IPv4 only: this host gives the interface no IPv6 address");
+            tracing::debug!(?error, "no mesh IPv6 address");
+        }
+        self.ipv6_refused = set.is_err();
+        self.on(Event::Ipv6(present.is_some()), dirty).await;
+        self.address_v6.send_if_modified(|last| {
+            let changed = *last != present.map(IpAddr::V6);
+            *last = present.map(IpAddr::V6);
+            changed
+        });
     }
 
     fn keep_peers_if(&self, dirty: &mut bool) {

@@ -2,7 +2,6 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -68,15 +67,15 @@ impl StateDir {
     fn new_identity(&self) -> Result<Identity> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).context("the system gave no random bytes")?;
-        let identity = Identity { private_key: PrivateKey::from_random(bytes), mesh_ip: None };
+        let private_key = PrivateKey::from_random(bytes);
+        let identity = Identity { private_key, mesh_ip: None, mesh_ipv6: None };
         file::create_exclusive(&self.identity_path, &identity.render(), FILE_MODE)
             .with_context(|| format!("{} cannot be written", self.identity_path.display()))?;
         tracing::info!(path = %self.identity_path.display(), "made a new identity");
         Ok(identity)
     }
 
-    pub(super) fn keep_identity(&self, key: &PrivateKey, mesh_ip: Ipv4Addr) -> Result<()> {
-        let identity = Identity { private_key: key.clone(), mesh_ip: Some(mesh_ip) };
+    pub(super) fn keep_identity(&self, identity: &Identity) -> Result<()> {
         file::write_atomic(&self.identity_path, &identity.render(), FILE_MODE)
             .with_context(|| format!("{} cannot be written", self.identity_path.display()))
     }
@@ -108,6 +107,8 @@ impl StateDir {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -123,7 +124,8 @@ mod tests {
         let dir = scratch();
         let state = StateDir::open(&dir, "wg0").unwrap();
         let made = state.identity().unwrap();
-        state.keep_identity(&made.private_key, Ipv4Addr::new(10, 1, 2, 3)).unwrap();
+        let moved = Identity { mesh_ip: Some(Ipv4Addr::new(10, 1, 2, 3)), ..made.clone() };
+        state.keep_identity(&moved).unwrap();
         let read = state.identity().unwrap();
         assert_eq!(read.private_key.public(), made.private_key.public());
         assert_eq!(read.mesh_ip, Some(Ipv4Addr::new(10, 1, 2, 3)));

@@ -64,7 +64,7 @@ fn colliding_keys(secret: &Secret) -> (PrivateKey, PrivateKey) {
 }
 
 fn keep(lan: &Lan, host: u8, key: &PrivateKey) {
-    let identity = Identity { private_key: key.clone(), mesh_ip: None };
+    let identity = Identity { private_key: key.clone(), mesh_ip: None, mesh_ipv6: None };
     fs::create_dir(lan.state_dir(host)).unwrap();
     fs::write(lan.state_dir(host).join("wg0.json"), identity.render()).unwrap();
 }

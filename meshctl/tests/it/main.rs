@@ -6,6 +6,7 @@ mod clash;
 mod client;
 mod commands;
 mod guest;
+mod ipv6;
 mod lifetime;
 mod meshing;
 mod routes;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::routes::RouteRefusal;
 use crate::envelope::Kind;
@@ -41,22 +41,24 @@ pub enum Effect {
 pub struct PeerConfig {
     pub key: PublicKey,
     pub endpoint: Option<SocketAddr>,
+    /// Where it is probed and poked.
     pub mesh_ip: Ipv4Addr,
-    /// Networks behind it, sorted.
-    pub routes: Vec<Ipv4Net>,
+    /// What it may send from, and what is sent to it, sorted.
+    pub allowed_ips: Vec<IpNet>,
 }
 
 impl PeerConfig {
-    /// What it may send from, and what is sent to it.
-    pub fn allowed_ips(&self) -> impl Iterator<Item = Ipv4Net> {
-        std::iter::once(Ipv4Net::from(self.mesh_ip)).chain(self.routes.iter().copied())
+    /// Whether it gives up an address that another may take.
+    pub(super) fn gives_up_of(&self, present: Option<&Self>) -> bool {
+        present.is_some_and(|present| {
+            present.allowed_ips.iter().any(|net| !self.allowed_ips.contains(net))
+        })
     }
 
     /// Whether the device must be told. Not knowing an endpoint is no reason to take one away.
     pub(super) fn differs_from(&self, present: Option<&Self>) -> bool {
         present.is_none_or(|present| {
-            self.mesh_ip != present.mesh_ip
-                || self.routes != present.routes
+            self.allowed_ips != present.allowed_ips
                 || (self.endpoint.is_some() && self.endpoint != present.endpoint)
         })
     }

@@ -37,6 +37,8 @@ pub enum Event<'a> {
     Device(&'a [DevicePeer]),
     /// An interface came, went or changed its address.
     NetworkChanged,
+    /// Whether the mesh IPv6 address really is on the interface now.
+    Ipv6(bool),
     /// The networks that this host reaches without the mesh.
     LocalNetworks(Vec<Ipv4Net>),
     /// The addresses that the user's seeds stand for now.
@@ -82,13 +84,6 @@ impl DevicePeer {
         let mut found = self.v4().filter(|net| mesh.contains(net.addr()));
         let net = found.next().filter(|net| net.prefix_len() == 32)?;
         found.next().is_none().then(|| net.addr())
-    }
-
-    /// The networks behind it, sorted.
-    pub fn routes(&self, mesh: MeshSubnet) -> Vec<Ipv4Net> {
-        let mut routes: Vec<Ipv4Net> = self.v4().filter(|net| !mesh.contains(net.addr())).collect();
-        routes.sort();
-        routes
     }
 
     fn v4(&self) -> impl Iterator<Item = Ipv4Net> {

@@ -1,6 +1,6 @@
 //! What a node makes of a datagram.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::effect::{Effect, Report};
 use super::event::{Now, Path};
@@ -111,6 +111,7 @@ impl Mesh {
     ) {
         let endpoint = self.endpoint_of(via, from, heard.endpoint);
         let (subnet, started_unix) = (self.settings.subnet, self.started_unix);
+        let prefix = self.settings.keys.v6_prefix;
         let is_new = self.peers.get(&heard.key).is_none_or(|peer| !peer.is_active(now));
         let Some(peer) = self.peers.meet(heard.key, now) else { return };
         if timestamp < peer.message_unix && !peer.may_step_back(from.ip(), now) {
@@ -128,6 +129,7 @@ impl Mesh {
             peer.hostname.clone_from(hostname);
         }
         peer.mesh_ip = heard.mesh_ip.or(peer.mesh_ip);
+        peer.mesh_ipv6 = heard.mesh_ipv6.filter(|ip| is_mesh_ipv6(prefix, *ip));
         peer.routes.clone_from(&heard.routes);
         // The memory of nonces begins with this run: an older message may be a replay, and moves
         // nobody whose endpoint is known.
@@ -183,6 +185,7 @@ impl Mesh {
     fn is_underlay(&self, ip: IpAddr) -> bool {
         let in_mesh = match ip {
             IpAddr::V4(ip) => self.settings.subnet.contains(ip) || ip.is_broadcast(),
+            IpAddr::V6(_) if self.settings.no_ipv6 => return false,
             IpAddr::V6(ip) => ip.octets().starts_with(&self.settings.keys.v6_prefix),
         };
         !in_mesh && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
@@ -247,9 +250,15 @@ impl Mesh {
         let peer = self.peers.get(key);
         peer.is_some_and(|peer| {
             peer.endpoint_address().is_some_and(|endpoint| endpoint.ip() == host)
-                || peer.mesh_ip == Some(host)
+                || peer.mesh_ips().any(|ip| ip == host)
         })
     }
+}
+
+/// Whether a node can have this address: in the mesh's prefix, and not the prefix itself.
+fn is_mesh_ipv6(prefix: [u8; 8], ip: Ipv6Addr) -> bool {
+    let octets = ip.octets();
+    octets.starts_with(&prefix) && octets[8..] != [0; 8]
 }
 
 impl From<Kind> for Via {

@@ -1,6 +1,6 @@
 //! One peer: what it said, what the device saw of it, and how it is reached.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -38,6 +38,7 @@ pub(super) struct Peer {
     pub(super) key: PublicKey,
     pub(super) hostname: String,
     pub(super) mesh_ip: Option<IpAddr>,
+    pub(super) mesh_ipv6: Option<Ipv6Addr>,
     endpoint: Option<Endpoint>,
     pub(super) routes: Vec<IpNet>,
     pub(super) via: Vec<Via>,
@@ -55,6 +56,14 @@ pub(super) struct Peer {
     pub(super) vitals: Vitals,
 }
 
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    mesh_ips: (Option<IpAddr>, Option<Ipv6Addr>),
+    endpoint: Option<SocketAddr>,
+    hostname: String,
+    routes: Vec<IpNet>,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Endpoint {
     address: SocketAddr,
@@ -68,6 +77,7 @@ impl Peer {
             key,
             hostname: String::new(),
             mesh_ip: None,
+            mesh_ipv6: None,
             endpoint: None,
             routes: Vec::new(),
             via: Vec::new(),
@@ -101,8 +111,19 @@ impl Peer {
     }
 
     /// What others are shown of it; a change is worth keeping.
-    pub(super) fn shown(&self) -> (Option<IpAddr>, Option<SocketAddr>, String, Vec<IpNet>) {
-        (self.mesh_ip, self.endpoint_address(), self.hostname.clone(), self.routes.clone())
+    pub(super) fn shown(&self) -> Shown {
+        Shown {
+            mesh_ips: (self.mesh_ip, self.mesh_ipv6),
+            endpoint: self.endpoint_address(),
+            hostname: self.hostname.clone(),
+            routes: self.routes.clone(),
+        }
+    }
+
+    /// The mesh addresses that it claims.
+    pub(super) fn mesh_ips(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.mesh_ip.filter(IpAddr::is_ipv4);
+        v4.into_iter().chain(self.mesh_ipv6.map(IpAddr::V6))
     }
 
     /// Whether a message older than the last one counts. Otherwise a forged one from the future

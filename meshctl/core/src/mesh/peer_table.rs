@@ -1,8 +1,7 @@
 //! All peers, and which of them belong on the device.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -29,6 +28,7 @@ pub struct PeerView {
     pub key: PublicKey,
     pub hostname: String,
     pub mesh_ip: Option<IpAddr>,
+    pub mesh_ipv6: Option<Ipv6Addr>,
     pub endpoint: Option<SocketAddr>,
     pub last_seen_unix: i64,
     pub discovered_via: Vec<&'static str>,
@@ -42,6 +42,7 @@ impl From<&Peer> for PeerView {
             key: peer.key,
             hostname: peer.hostname.clone(),
             mesh_ip: peer.mesh_ip,
+            mesh_ipv6: peer.mesh_ipv6,
             endpoint: peer.endpoint_address(),
             last_seen_unix: peer.heard_unix,
             discovered_via: peer.via.iter().map(|via| via.as_str()).collect(),
@@ -100,6 +101,7 @@ impl PeerTable {
         let Some(peer) = self.meet(cached.wg_pubkey, now) else { return true };
         peer.hostname.clone_from(&cached.hostname);
         peer.mesh_ip = Some(cached.mesh_ip);
+        peer.mesh_ipv6 = cached.mesh_ipv6;
         peer.routes.clone_from(&cached.routable_networks);
         peer.heard_at = now.mono_ms.saturating_sub(age_ms);
         peer.heard_unix = cached.last_seen;
@@ -117,6 +119,7 @@ impl PeerTable {
                 wg_pubkey: peer.key,
                 hostname: peer.hostname.clone(),
                 mesh_ip,
+                mesh_ipv6: peer.mesh_ipv6,
                 endpoint: peer.endpoint_address(),
                 routable_networks: peer.routes.clone(),
                 last_seen: peer.heard_unix,
@@ -219,40 +222,54 @@ impl PeerTable {
         claims.map(|peer| (peer.key, peer.routes.clone())).collect()
     }
 
-    /// What should be on the device: active peers, each mesh address once.
+    /// What should be on the device, routes aside: active peers, each mesh address once.
     pub(super) fn desired(
         &self,
-        own_ip: Ipv4Addr,
+        own: [Option<IpAddr>; 2],
         configured: &BTreeMap<PublicKey, PeerConfig>,
         now: Now,
     ) -> BTreeMap<PublicKey, PeerConfig> {
-        let mut owners: BTreeMap<Ipv4Addr, &Peer> = BTreeMap::new();
+        let mut owners: BTreeMap<IpAddr, &Peer> = BTreeMap::new();
         for peer in self.all().filter(|peer| peer.is_active(now)) {
-            let Some(IpAddr::V4(ip)) = peer.mesh_ip else { continue };
-            if ip == own_ip || !self.subnet.is_host(ip) {
-                continue;
-            }
-            // Who is proven has it, then who has it already; keys come in order, so among the rest
-            // the smaller one stands here.
-            let holds = |key: &PublicKey| configured.get(key).is_some_and(|has| has.mesh_ip == ip);
-            let takes = match owners.get(&ip) {
-                None => true,
-                Some(owner) => {
-                    let rights = |peer: &Peer| {
-                        let (holds, is_live) = (holds(&peer.key), peer.is_live(now));
-                        (holds && is_live, is_live, holds)
-                    };
-                    rights(peer) > rights(owner)
+            for ip in peer.mesh_ips() {
+                let is_host = match ip {
+                    IpAddr::V4(ip) => self.subnet.is_host(ip),
+                    // Checked when it was heard.
+                    IpAddr::V6(_) => true,
+                };
+                if is_host && !own.contains(&Some(ip)) {
+                    let owner = owners.entry(ip).or_insert(peer);
+                    if rights(peer, ip, configured, now) > rights(owner, ip, configured, now) {
+                        *owner = peer;
+                    }
                 }
-            };
-            if takes {
-                owners.insert(ip, peer);
             }
         }
-        let config = |(mesh_ip, peer): (Ipv4Addr, &Peer)| {
+        let owns =
+            |ip: &IpAddr, peer: &Peer| owners.get(ip).is_some_and(|owner| owner.key == peer.key);
+        let mut desired = BTreeMap::new();
+        for (ip, peer) in &owners {
+            let IpAddr::V4(mesh_ip) = *ip else { continue };
+            let allowed_ips =
+                peer.mesh_ips().filter(|ip| owns(ip, peer)).map(IpNet::from).collect();
             let endpoint = peer.endpoint_address();
-            (peer.key, PeerConfig { key: peer.key, endpoint, mesh_ip, routes: Vec::new() })
-        };
-        owners.into_iter().map(config).collect()
+            let config = PeerConfig { key: peer.key, endpoint, mesh_ip, allowed_ips };
+            desired.insert(peer.key, config);
+        }
+        desired
     }
+}
+
+/// Who is proven has a contested address, then who has it already; keys come in order, so among
+/// the rest the smaller one has it.
+fn rights(
+    peer: &Peer,
+    ip: IpAddr,
+    configured: &BTreeMap<PublicKey, PeerConfig>,
+    now: Now,
+) -> (bool, bool, bool) {
+    let holds =
+        configured.get(&peer.key).is_some_and(|has| has.allowed_ips.contains(&IpNet::from(ip)));
+    let is_live = peer.is_live(now);
+    (holds && is_live, is_live, holds)
 }

@@ -60,7 +60,7 @@ impl Mesh {
             wg_pubkey: self.settings.public_key,
             hostname: self.settings.hostname.clone(),
             mesh_ip: self.ip.to_string(),
-            mesh_ipv6: None,
+            mesh_ipv6: self.mesh_ipv6().map(|ip| ip.to_string()),
             wg_endpoint: self
                 .observed
                 .address()
@@ -105,6 +105,7 @@ fn known_peer(peer: &Peer) -> Option<KnownPeer> {
         wg_pubkey: peer.key,
         hostname: peer.hostname.clone(),
         mesh_ip: peer.mesh_ip?.to_string(),
+        mesh_ipv6: peer.mesh_ipv6.map(|ip| ip.to_string()),
         wg_endpoint: peer.endpoint_address()?.to_string(),
     })
 }

@@ -1,6 +1,7 @@
 //! A few nodes on one imagined network, driven by hand.
 
 mod hostile;
+mod ipv6;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -44,6 +45,8 @@ impl Node {
             accept_routes: Vec::new(),
             lan: true,
             gossip: false,
+            ipv6: None,
+            no_ipv6: false,
             keys,
         };
         let ip = Ipv4Addr::new(192, 0, 2, number);
@@ -352,6 +355,7 @@ fn a_restart_takes_over_what_was_heard_lately() {
         wg_pubkey: other.key(),
         hostname: "node-2".into(),
         mesh_ip: IpAddr::V4(other.mesh.mesh_ip()),
+        mesh_ipv6: None,
         endpoint: Some("192.0.2.2:51820".parse().unwrap()),
         routable_networks: Vec::new(),
         last_seen: START.unix - age_secs,

@@ -1,6 +1,7 @@
 //! The actor on a fake device: effects that fail are done again.
 
 use meshctl_core::derive::MeshKeys;
+use meshctl_core::key::PrivateKey;
 use meshctl_core::mesh::{Path, Settings};
 use meshctl_core::secret::Secret;
 
@@ -19,6 +20,8 @@ fn settings(number: u8, keys: &MeshKeys) -> (Settings, PrivateKey) {
         accept_routes: Vec::new(),
         lan: true,
         gossip: false,
+        ipv6: None,
+        no_ipv6: false,
         keys: keys.clone(),
     };
     (settings, private_key)
@@ -29,14 +32,16 @@ fn actor(device: Fake, keys: &MeshKeys, dir: &std::path::Path) -> Actor {
     let clock = Clock::start();
     let mesh = Mesh::new(settings, None, &[], clock.now());
     Actor {
-        address: watch::Sender::new(mesh.mesh_ip()),
+        address: watch::Sender::new(None),
+        address_v6: watch::Sender::new(None),
+        ipv6_refused: false,
         clock,
         mesh,
         device: Box::new(device),
         links: Links::connect().unwrap(),
         sockets: Sockets { exchange: Exchange::bind(0).unwrap(), multicast: None },
         state: StateDir::open(dir, "fake0").unwrap(),
-        private_key,
+        identity: Identity { private_key, mesh_ip: None, mesh_ipv6: None },
         interface: "fake0".to_owned(),
         stop: CancellationToken::new(),
         leave: CancellationToken::new(),

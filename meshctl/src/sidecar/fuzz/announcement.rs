@@ -28,6 +28,8 @@ fn no_message_makes_the_node_do_what_it_must_not() {
         accept_routes: vec!["0.0.0.0/0".parse().unwrap()],
         lan: true,
         gossip: false,
+        ipv6: None,
+        no_ipv6: false,
         keys,
     };
     let fresh = || {

@@ -3,7 +3,7 @@
 //! A Go daemon evicts a peer that does not answer it once handshakes pause.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,21 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 const LINE_MAX_BYTES: u64 = 64;
 const BIND_RETRY: Duration = Duration::from_millis(500);
 
-/// Serves for ever on the mesh address, also after it has moved.
-pub(crate) async fn serve(mut address: watch::Receiver<Ipv4Addr>, interface: String, port: u16) {
+/// Serves for ever on a mesh address, also after it has moved, and where there is none yet.
+pub(crate) async fn serve(
+    mut address: watch::Receiver<Option<IpAddr>>,
+    interface: String,
+    port: u16,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let ip = *address.borrow_and_update();
+        let Some(ip) = ip else {
+            match address.changed().await {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
+        };
         match listen(ip, &interface, port) {
             Ok(listener) => {
                 tokio::select! {
@@ -35,8 +45,8 @@ pub(crate) async fn serve(mut address: watch::Receiver<Ipv4Addr>, interface: Str
     }
 }
 
-fn listen(ip: Ipv4Addr, interface: &str, port: u16) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+fn listen(ip: IpAddr, interface: &str, port: u16) -> io::Result<TcpListener> {
+    let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     // The address alone would also answer a neighbour that routes it here.
     socket.bind_device(Some(interface.as_bytes()))?;

@@ -25,6 +25,7 @@ fn peer() -> PeerInfo {
         key: KEY.parse::<PublicKey>().unwrap(),
         hostname: "<b&>".into(),
         mesh_ip: Some("10.45.15.238".parse().unwrap()),
+        mesh_ipv6: None,
         endpoint: Some("[2001:db8::1]:51820".parse().unwrap()),
         last_seen_unix: 1_800_000_000,
         discovered_via: vec!["lan", "dht"],

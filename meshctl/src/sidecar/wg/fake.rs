@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use ipnet::IpNet;
 use meshctl_core::key::PublicKey;
 use meshctl_core::mesh::{DevicePeer, PeerConfig};
 
@@ -54,7 +53,7 @@ impl WireGuard for Fake {
         let peer = |peer: &PeerConfig| DevicePeer {
             key: peer.key,
             endpoint: peer.endpoint,
-            allowed_ips: peer.allowed_ips().map(IpNet::V4).collect(),
+            allowed_ips: peer.allowed_ips.clone(),
             handshake_age_ms: None,
             rx_bytes: 0,
         };

@@ -1,7 +1,5 @@
 //! The kernel's WireGuard: the tunnel runs without us, we only tell it of peers.
 
-use std::net::IpAddr;
-
 use async_trait::async_trait;
 use defguard_wireguard_rs::key::Key;
 use defguard_wireguard_rs::net::IpAddrMask;
@@ -82,8 +80,8 @@ impl WireGuard for Kernel {
         peer.endpoint = config.endpoint;
         peer.preshared_key = Some(Key::new(*self.psk));
         peer.persistent_keepalive_interval = Some(KEEPALIVE_SECS);
-        let allowed = config.allowed_ips();
-        let allowed = allowed.map(|net| IpAddrMask::new(IpAddr::V4(net.addr()), net.prefix_len()));
+        let allowed = config.allowed_ips.iter();
+        let allowed = allowed.map(|net| IpAddrMask::new(net.addr(), net.prefix_len()));
         peer.set_allowed_ips(allowed.collect());
         quiet(|| self.api.configure_peer(&peer)).map_err(self.failed())
     }

@@ -1,10 +1,10 @@
 //! Network interfaces by rtnetlink: create, delete, address, probe.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt as _;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{
@@ -109,6 +109,36 @@ impl Links {
         Ok(())
     }
 
+    /// Leaves `wanted` as the interface's only IPv6 address of the mesh's `prefix`. Fails where the
+    /// host has no IPv6 for the interface.
+    pub(crate) async fn set_ipv6(
+        &self,
+        name: &str,
+        wanted: Option<Ipv6Addr>,
+        prefix: Ipv6Net,
+    ) -> Result<(), WgError> {
+        let index = self.find(name).await?.ok_or_else(|| gone(name))?.index;
+        let found = self.0.address().get().set_link_index_filter(index).execute();
+        let found: Vec<_> = found.try_collect().await.map_err(|error| failed(&error))?;
+        let mut is_there = false;
+        for message in found {
+            let Some(ip) = ipv6_of(&message).filter(|ip| prefix.contains(ip)) else { continue };
+            if Some(ip) == wanted {
+                is_there = true;
+            } else {
+                let deleting = self.0.address().del(message).execute().await;
+                deleting.map_err(|error| failed(&error))?;
+            }
+        }
+        match wanted {
+            Some(ip) if !is_there => {
+                let adding = self.0.address().add(index, ip.into(), prefix.prefix_len());
+                adding.execute().await.map_err(|error| failed(&error))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The networks that the host reaches by other interfaces than `name`: its LANs, its container
     /// networks, what its administrator routes. The default route is none of them.
     pub(crate) async fn networks_beside(&self, name: &str) -> Result<Vec<Ipv4Net>, WgError> {
@@ -199,6 +229,13 @@ fn net_of(message: &AddressMessage) -> Option<Ipv4Net> {
         Some(*ip)
     });
     Ipv4Net::new(local?, message.header.prefix_len).ok()
+}
+
+fn ipv6_of(message: &AddressMessage) -> Option<Ipv6Addr> {
+    message.attributes.iter().find_map(|attribute| {
+        let AddressAttribute::Address(IpAddr::V6(ip)) = attribute else { return None };
+        Some(*ip)
+    })
 }
 
 /// Where a route leads; `None` for the default route.

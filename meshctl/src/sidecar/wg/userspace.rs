@@ -101,7 +101,9 @@ impl WireGuard for Userspace {
     async fn set_peer(&mut self, config: &PeerConfig) -> Result<(), WgError> {
         let mut peer = Peer::new(x25519::PublicKey::from(config.key.to_bytes()))
             .with_preshared_key(*self.psk)
-            .with_allowed_ips(config.allowed_ips().filter_map(|net| net.to_string().parse().ok()));
+            .with_allowed_ips(
+                config.allowed_ips.iter().filter_map(|net| net.to_string().parse().ok()),
+            );
         peer.endpoint = config.endpoint;
         peer.keepalive = Some(KEEPALIVE_SECS);
         // The library's own "Peer added" says less than our report of the peer.
