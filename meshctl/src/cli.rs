@@ -171,7 +171,7 @@ pub(crate) struct JoinArgs {
     pub(crate) teardown: bool,
 }
 
-fn interface_name(name: &str) -> Result<String, String> {
+pub(crate) fn interface_name(name: &str) -> Result<String, String> {
     let mut chars = name.chars();
     let valid = chars.next().is_some_and(|first| first.is_ascii_alphabetic())
         && chars.all(|char| char.is_ascii_alphanumeric() || "-_".contains(char))

@@ -1,9 +1,11 @@
 //! One file for each command.
 
+mod humane;
 mod init;
 mod leave;
 mod nodes;
 mod peers;
+mod seen;
 mod status;
 
 use anyhow::Result;

@@ -5,7 +5,14 @@
 //! Answers are read leniently: unknown keys are ignored and `null` counts as absent, because a
 //! peer decides part of what stands in them.
 
+mod detail;
+
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use detail::{
+    LanDetail, LanInterface, MeshDetail, MeshPeer, MeshPeers, PeerPath, PeerState, PeerStates,
+    RefusedRoute, SeedDetail, UsedRoute,
+};
 
 pub const PING: &str = "daemon.ping";
 pub const STATUS: &str = "daemon.status";
@@ -15,6 +22,10 @@ pub const PEERS_COUNT: &str = "peers.count";
 /// Subscribes to [`MeshStatus`]: one notification at once, one at each change.
 pub const WATCH: &str = "mesh.watch";
 pub const UNWATCH: &str = "mesh.unwatch";
+/// Everything of the local node: [`MeshDetail`].
+pub const MESH_STATUS: &str = "mesh.status";
+/// Everything of every peer that is not forgotten: [`MeshPeers`].
+pub const MESH_PEERS: &str = "mesh.peers";
 /// Says goodbye to the mesh, removes the interface and ends the daemon.
 pub const LEAVE: &str = "mesh.leave";
 

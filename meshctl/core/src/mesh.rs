@@ -12,6 +12,7 @@
 //! HELLO or shakes hands is a peer at once, and one is forgotten only when all three have ceased.
 
 mod contacts;
+mod counters;
 mod effect;
 mod event;
 mod hearing;
@@ -21,6 +22,7 @@ mod peer;
 mod peer_table;
 mod replay;
 mod routes;
+mod seen;
 mod speech;
 mod vitals;
 
@@ -29,10 +31,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
+pub use contacts::SeedView;
+pub use counters::Counters;
 pub use effect::{Effect, PeerConfig, Report};
 pub use event::{DevicePeer, Event, Now, Path, Probe};
+pub use peer::Traffic;
 pub use peer_table::PeerView;
-pub use routes::RouteRefusal;
+pub use routes::{Refused, RouteRefusal};
+pub use seen::{ClashView, PeerDetail, PeerState};
 pub use vitals::PROBE_MAX_MS;
 
 use crate::derive::{MeshKeys, MeshSubnet};
@@ -50,6 +56,8 @@ use vitals::ProbeBudget;
 pub const HANDSHAKE_LIVE_MS: u64 = 180_000;
 /// Unheard for this long, a peer leaves list and device.
 pub const ACTIVE_MAX_MS: u64 = 300_000;
+/// Beyond this a peer's clock is worth a word; beyond 600 s it is not heard at all.
+pub const PEER_CLOCK_WARN_SECS: u64 = 60;
 const ANNOUNCE_EVERY_MS: u64 = 5_000;
 const ANNOUNCE_JITTER_MS: u64 = 500;
 /// Soon after the start an announce is repeated: the first one may meet a network not yet ready.
@@ -104,6 +112,7 @@ pub struct Mesh {
     /// Announces have a limiter of their own: who floods one path does not close the other.
     lan_limiter: Limiter,
     clock_reports: Muffle,
+    counters: Counters,
     probes: ProbeBudget,
     routes: Routes,
     /// What was last asked to be routed; nothing has been before the first time.
@@ -140,6 +149,7 @@ impl Mesh {
             limiter: Limiter::default(),
             lan_limiter: Limiter::default(),
             clock_reports: Muffle::default(),
+            counters: Counters::default(),
             probes: ProbeBudget::default(),
             routes: Routes::new(&settings.accept_routes),
             routed: None,
@@ -384,6 +394,7 @@ impl Mesh {
         effects.push(Effect::Report(Report::Moved { from: self.ip, to }));
         self.ip = to;
         self.moved_at = Some(now.mono_ms);
+        self.counters.moves += 1;
         self.clash = None;
         effects.push(Effect::MoveAddress(to));
         self.announce_at = now.mono_ms;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
-use knit_rpc::jsonrpc::MeshStatus;
+use knit_rpc::jsonrpc::{MeshDetail, MeshStatus};
 use meshctl_core::envelope::{self, Kind, NONCE_LEN};
 use meshctl_core::key::PublicKey;
 use meshctl_core::mesh::{Effect, Event, Mesh, PeerConfig, Probe};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
 use super::net::exchange::Exchange;
+use super::net::interfaces::LanAddress;
 use super::net::multicast::Multicast;
 use super::net::{Datagram, probe};
 use super::rpc_server::{Query, view};
@@ -92,7 +93,12 @@ impl Actor {
                     let Datagram { path, from, bytes } = datagram;
                     self.on(Event::Datagram { path, from, bytes: &bytes }, &mut dirty).await;
                 }
-                Some(query) = queries.recv() => self.answer(query),
+                Some(query) = queries.recv() => {
+                    if query.tells_of_device() {
+                        self.poll_device(&mut dirty).await;
+                    }
+                    self.answer(query);
+                }
                 Some(addresses) = seeds.recv() => {
                     self.on(Event::Seeds(addresses), &mut dirty).await;
                 }
@@ -301,6 +307,11 @@ impl Actor {
                 let peer = key.parse().ok().and_then(|key| self.mesh.peer(&key));
                 drop(to.send(peer.as_ref().map(view::peer_info)));
             }
+            Query::Detail(to) => drop(to.send(self.detail())),
+            Query::PeerDetails(to) => {
+                let peers = self.mesh.peer_details(now);
+                drop(to.send(peers.iter().map(view::mesh_peer).collect()));
+            }
             Query::Count(to) => {
                 let active = self.mesh.active_peers(now).len();
                 let _ = to.send(view::peer_count(active, self.mesh.peers_total()));
@@ -321,6 +332,13 @@ impl Actor {
             hostname: Some(settings.hostname.clone()),
             unheard: Some(unheard.iter().map(ToString::to_string).collect()),
         }
+    }
+
+    fn detail(&self) -> MeshDetail {
+        let multicast = self.sockets.multicast.as_ref();
+        let lan: Vec<LanAddress> =
+            multicast.into_iter().flat_map(Multicast::joined).cloned().collect();
+        view::detail(self.status(), &self.mesh, &lan, self.clock.now())
     }
 
     /// Tells watchers and the service manager, if anything but the uptime has changed.

@@ -15,9 +15,9 @@ mod request;
 pub(super) mod view;
 
 use knit_rpc::jsonrpc::{
-    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, LEAVE, METHOD_NOT_FOUND, MeshStatus,
-    PARSE_ERROR, PEERS_COUNT, PEERS_GET, PEERS_LIST, PING, PeerCount, PeerInfo, PeerList, Pong,
-    STATUS, UNWATCH, WATCH,
+    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, LEAVE, MESH_PEERS, MESH_STATUS,
+    METHOD_NOT_FOUND, MeshDetail, MeshPeer, MeshPeers, MeshStatus, PARSE_ERROR, PEERS_COUNT,
+    PEERS_GET, PEERS_LIST, PING, PeerCount, PeerInfo, PeerList, Pong, STATUS, UNWATCH, WATCH,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -35,6 +35,15 @@ pub(super) enum Query {
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Peer(String, oneshot::Sender<Option<PeerInfo>>),
     Count(oneshot::Sender<PeerCount>),
+    Detail(oneshot::Sender<MeshDetail>),
+    PeerDetails(oneshot::Sender<Vec<MeshPeer>>),
+}
+
+impl Query {
+    /// Whether the answer tells what the device shows, and should not be a second old.
+    pub(super) fn tells_of_device(&self) -> bool {
+        matches!(self, Self::Detail(_) | Self::PeerDetails(_))
+    }
 }
 
 /// What every connection shares.
@@ -98,6 +107,10 @@ impl Server {
             STATUS => Ok(success(id, &self.ask(Query::Status).await?)),
             PEERS_COUNT => Ok(success(id, &self.ask(Query::Count).await?)),
             PEERS_LIST => Ok(success(id, &PeerList { peers: self.ask(Query::Peers).await? })),
+            MESH_STATUS => Ok(success(id, &self.ask(Query::Detail).await?)),
+            MESH_PEERS => {
+                Ok(success(id, &MeshPeers { peers: self.ask(Query::PeerDetails).await? }))
+            }
             PEERS_GET => {
                 let key = request.params.as_ref().and_then(|params| params.get("pubkey"));
                 let key = key.and_then(Value::as_str).filter(|key| !key.is_empty());

@@ -37,6 +37,14 @@ async fn every_listing_is_data_on_stdout() {
     assert_eq!(json(&meshctl(&lan, 1, "peers count -o json"))["active"], 1);
     let peers = json(&meshctl(&lan, 1, "peers -o json"));
     assert_eq!(peers[0]["mesh_ip"], other);
+    for (field, expected) in [("state", "up"), ("path", "direct"), ("endpoint_source", "lan")] {
+        assert_eq!(peers[0][field], expected, "{peers}");
+    }
+    let number =
+        |field: &str| peers[0][field].as_i64().unwrap_or_else(|| panic!("{field}: {peers}"));
+    assert!(number("handshake_age_ms") < 10_000 && number("heard_ms_ago") < 10_000, "{peers}");
+    assert!(number("rx_bytes") > 0 && number("tx_bytes") > 0, "{peers}");
+    assert!(number("clock_offset_secs").abs() <= 1, "{peers}");
     let key = peers[0]["pubkey"].as_str().unwrap();
     assert_eq!(json(&meshctl(&lan, 1, &format!("peers get {key} -o json")))["hostname"], "host2");
     let unknown = meshctl(&lan, 1, "peers get unknown");
@@ -56,7 +64,9 @@ async fn every_listing_is_data_on_stdout() {
     let names = String::from_utf8(meshctl(&lan, 1, "nodes -o name").stdout).unwrap();
     assert_eq!(names, "host1\nhost2\n");
     let status = String::from_utf8(meshctl(&lan, 1, "status").stdout).unwrap();
-    assert!(status.contains("1 known, 0 of them unheard"), "{status}");
+    assert!(status.contains("1 known: 1 up"), "{status}");
+    assert!(status.contains("LAN on eth0 (192.168.77.1); no seeds"), "{status}");
+    assert!(!status.contains("not as it should be"), "{status}");
     for form in ["status -o yaml", "peers list -o wide", "nodes -o yaml", "status", "peers count"] {
         let output = meshctl(&lan, 1, form);
         assert!(output.status.success() && !output.stdout.is_empty(), "{form}");

@@ -3,7 +3,7 @@
 //! Hearsay never makes a peer. It makes a HELLO, and who answers is a peer.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::event::Now;
 use crate::key::PublicKey;
@@ -32,8 +32,18 @@ pub(super) struct Contacts {
 }
 
 struct Seed {
+    /// HELLOs since it last answered.
     tries: u32,
     next_at: u64,
+    answered_at: Option<u64>,
+}
+
+/// A seed as `meshctl status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedView {
+    pub address: SocketAddr,
+    /// How long ago it last said something, in milliseconds; `None` when it never did.
+    pub answered_ms_ago: Option<u64>,
 }
 
 struct Hearsay {
@@ -47,7 +57,11 @@ impl Contacts {
     pub(super) fn set_seeds(&mut self, addresses: &[SocketAddr], now: Now) {
         self.seeds.retain(|address, _| addresses.contains(address));
         for address in addresses {
-            self.seeds.entry(*address).or_insert(Seed { tries: 0, next_at: now.mono_ms });
+            self.seeds.entry(*address).or_insert(Seed {
+                tries: 0,
+                next_at: now.mono_ms,
+                answered_at: None,
+            });
         }
     }
 
@@ -55,8 +69,22 @@ impl Contacts {
     pub(super) fn answered(&mut self, key: &PublicKey, from: SocketAddr, now: Now) {
         self.hearsay.remove(key);
         if let Some(seed) = self.seeds.get_mut(&from) {
-            *seed = Seed { tries: 0, next_at: now.mono_ms + SEED_KNOWN_EVERY_MS };
+            let next_at = now.mono_ms + SEED_KNOWN_EVERY_MS;
+            *seed = Seed { tries: 0, next_at, answered_at: Some(now.mono_ms) };
         }
+    }
+
+    pub(super) fn seeds(&self, now: Now) -> Vec<SeedView> {
+        let view = |(address, seed): (&SocketAddr, &Seed)| SeedView {
+            address: *address,
+            answered_ms_ago: seed.answered_at.map(|at| now.mono_ms.saturating_sub(at)),
+        };
+        self.seeds.iter().map(view).collect()
+    }
+
+    /// Whether the user named this host.
+    pub(super) fn is_seed(&self, host: IpAddr) -> bool {
+        self.seeds.keys().any(|address| address.ip() == host)
     }
 
     /// Another node named this one.

@@ -56,7 +56,8 @@ pub enum Event<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
     Pong {
-        millis: u64,
+        /// Round trip in microseconds.
+        micros: u64,
     },
     /// Nobody listens there, but somebody said so.
     Refused,
@@ -72,6 +73,8 @@ pub struct DevicePeer {
     pub handshake_age_ms: Option<u64>,
     /// Bytes received since the device was made.
     pub rx_bytes: u64,
+    /// Bytes sent since the device was made.
+    pub tx_bytes: u64,
 }
 
 impl DevicePeer {

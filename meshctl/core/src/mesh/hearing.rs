@@ -32,20 +32,28 @@ impl Mesh {
             Path::Lan => &mut self.lan_limiter,
         };
         if !limiter.admit(from.ip(), now) {
+            self.counters.drop_for("rate");
             return;
         }
         let opened = match envelope::open(&self.settings.keys.gossip_key, bytes, now.unix) {
             Ok(opened) => opened,
             Err(BadEnvelope::Clock(off_secs)) => {
+                self.counters.drop_for("clock");
                 if self.clock_reports.may_tell(from.ip(), now) {
                     effects.push(Effect::Report(Report::Clock { from, off_secs }));
                 }
                 return;
             }
             // Other meshes share the multicast port: what does not open is not ours.
-            Err(BadEnvelope::Shape | BadEnvelope::Seal | BadEnvelope::Protocol) => return,
+            Err(BadEnvelope::Shape | BadEnvelope::Seal | BadEnvelope::Protocol) => {
+                self.counters.drop_for("foreign");
+                return;
+            }
         };
         let seen = self.replay.check(opened.nonce, from, now);
+        if seen != Seen::First {
+            self.counters.drop_for("replayed");
+        }
         match (path, opened.kind, seen) {
             (Path::Exchange, Some(Kind::Hello), Seen::AgainFromTheSame) => {
                 let reply = self.reply(from, now);
@@ -78,8 +86,12 @@ impl Mesh {
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(heard) = read_announcement(&opened.body) else { return false };
+        let Some(heard) = read_announcement(&opened.body) else {
+            self.counters.drop_for("malformed");
+            return false;
+        };
         if heard.sent.is_some_and(|sent| Some(sent) != sent_as(via, opened.kind)) {
+            self.counters.drop_for("relabelled");
             return false;
         }
         // Also when it is our own voice: a seed may name this very host.
@@ -94,6 +106,7 @@ impl Mesh {
             self.observed.vote(from.ip(), *seen.ip(), now);
         }
         self.store(via, from, &heard, opened.timestamp, now, effects);
+        self.counters.taken += 1;
         self.watch_for_clash(&heard, now, effects);
         self.follow_hearsay(&heard, now);
         true
@@ -121,6 +134,8 @@ impl Mesh {
         peer.heard(now);
         peer.message_at = Some(now.mono_ms);
         peer.message_unix = timestamp;
+        peer.clock_offset_secs = Some(timestamp.saturating_sub(now.unix));
+        peer.is_knit = heard.sent.is_some();
         peer.leaving_since = None;
         let is_fresh_start = heard.boot.is_some() && heard.boot != peer.boot;
         peer.boot = heard.boot.or(peer.boot);
@@ -151,6 +166,7 @@ impl Mesh {
             effects.push(Effect::PeersChanged);
         }
         if is_new {
+            self.counters.found_by(via.as_str());
             let hostname = peer.hostname.clone();
             effects.push(Effect::Report(Report::Found {
                 key: peer.key,
@@ -205,6 +221,7 @@ impl Mesh {
             Some((with, since)) if with == heard.key => since,
             _ => {
                 self.clash = Some((heard.key, now.mono_ms));
+                self.counters.clashes += 1;
                 if !must_yield {
                     let (with, ip) = (heard.key, self.ip);
                     effects.push(Effect::Report(Report::Clash { with, ip }));

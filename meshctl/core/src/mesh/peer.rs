@@ -50,7 +50,14 @@ pub(super) struct Peer {
     pub(super) handshake_at: Option<u64>,
     pub(super) hello_at: Option<u64>,
     pub(super) leaving_since: Option<u64>,
-    pub(super) latency_ms: Option<u64>,
+    /// Round trip of the last probe, in microseconds.
+    pub(super) rtt_us: Option<u64>,
+    /// What the device has counted, in bytes; `None` while it is not on the device.
+    pub(super) traffic: Option<Traffic>,
+    /// How far its clock is ahead of ours, by its last message.
+    pub(super) clock_offset_secs: Option<i64>,
+    /// Whether it is one of ours: a Go daemon's messages carry no extension.
+    pub(super) is_knit: bool,
     pub(super) foreign_subnet_reported: bool,
     pub(super) boot: Option<u64>,
     pub(super) vitals: Vitals,
@@ -64,11 +71,20 @@ pub(super) struct Shown {
     routes: Vec<IpNet>,
 }
 
+/// What went through a peer's tunnel since the device was made, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Endpoint {
     address: SocketAddr,
     via: Via,
     since: u64,
+    /// Nobody told of it: the device shook hands there.
+    roamed: bool,
 }
 
 impl Peer {
@@ -88,7 +104,10 @@ impl Peer {
             handshake_at: None,
             hello_at: None,
             leaving_since: None,
-            latency_ms: None,
+            rtt_us: None,
+            traffic: None,
+            clock_offset_secs: None,
+            is_knit: false,
             foreign_subnet_reported: false,
             boot: None,
             vitals: Vitals::new(now),
@@ -138,6 +157,15 @@ impl Peer {
         self.endpoint.map(|endpoint| endpoint.address)
     }
 
+    /// Where the endpoint is known from, in the words of `meshctl peers -o wide`.
+    pub(super) fn endpoint_source(&self) -> Option<&'static str> {
+        self.endpoint.map(|endpoint| match endpoint.via {
+            _ if endpoint.roamed => "roamed",
+            Via::Dht => "hello",
+            Via::Cache | Via::Gossip | Via::Lan => endpoint.via.as_str(),
+        })
+    }
+
     pub(super) fn met(&mut self, via: Via) {
         if !self.via.contains(&via) {
             self.via.push(via);
@@ -146,7 +174,7 @@ impl Peer {
 
     /// Takes a claimed endpoint unless the present one is proven, better or still on trial.
     pub(super) fn offer_endpoint(&mut self, address: SocketAddr, via: Via, now: Now) -> bool {
-        let offered = Endpoint { address, via, since: now.mono_ms };
+        let offered = Endpoint { address, via, since: now.mono_ms, roamed: false };
         let is_live = self.is_live(now);
         match &mut self.endpoint {
             None => {
@@ -174,7 +202,7 @@ impl Peer {
             return false;
         }
         let via = self.endpoint.map_or(Via::Cache, |endpoint| endpoint.via);
-        self.endpoint = Some(Endpoint { address, via, since: now.mono_ms });
+        self.endpoint = Some(Endpoint { address, via, since: now.mono_ms, roamed: true });
         true
     }
 }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::effect::PeerConfig;
 use super::event::{DevicePeer, Now, Probe};
-use super::peer::{Peer, Via};
+use super::peer::{Peer, Traffic, Via};
 use super::{ACTIVE_MAX_MS, HELLO_EVERY_MS, HELLO_WHEN_SILENT_MS};
 use crate::derive::MeshSubnet;
 use crate::key::PublicKey;
@@ -47,7 +47,7 @@ impl From<&Peer> for PeerView {
             last_seen_unix: peer.heard_unix,
             discovered_via: peer.via.iter().map(|via| via.as_str()).collect(),
             routes: peer.routes.clone(),
-            latency_ms: peer.latency_ms,
+            latency_ms: peer.rtt_us.map(|micros| micros / 1000),
         }
     }
 }
@@ -130,10 +130,15 @@ impl PeerTable {
     /// A handshake is a life sign, as is whatever came through the tunnel, and where it came from
     /// is where the peer is.
     pub(super) fn device_saw(&mut self, seen: &DevicePeer, now: Now) -> bool {
-        if let Some(peer) = self.get_mut(&seen.key)
-            && peer.vitals.received(seen.rx_bytes, now)
-        {
-            peer.heard(now);
+        if let Some(peer) = self.get_mut(&seen.key) {
+            if peer.vitals.received(seen.rx_bytes, now) {
+                peer.heard(now);
+            }
+            let traffic = Traffic { rx_bytes: seen.rx_bytes, tx_bytes: seen.tx_bytes };
+            peer.traffic = Some(traffic);
+            // One that is too old to prove anything still tells that there once was one.
+            let at = seen.handshake_age_ms.map(|age_ms| now.mono_ms.saturating_sub(age_ms));
+            peer.handshake_at = peer.handshake_at.max(at);
         }
         let Some(age_ms) = seen.handshake_age_ms.filter(|_| seen.is_live()) else { return false };
         let is_new = !self.peers.contains_key(&seen.key);
@@ -171,8 +176,8 @@ impl PeerTable {
     pub(super) fn probed(&mut self, key: &PublicKey, outcome: Probe, now: Now) {
         let Some(peer) = self.get_mut(key) else { return };
         peer.vitals.probed(outcome, now);
-        peer.latency_ms = match outcome {
-            Probe::Pong { millis } => Some(millis),
+        peer.rtt_us = match outcome {
+            Probe::Pong { micros } => Some(micros),
             Probe::Refused | Probe::Silence => None,
         };
         if outcome != Probe::Silence {

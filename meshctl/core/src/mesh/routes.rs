@@ -51,13 +51,16 @@ pub(super) struct Routes {
     local: Option<Vec<Ipv4Net>>,
     owners: BTreeMap<Ipv4Net, PublicKey>,
     told: BTreeSet<(PublicKey, Ipv4Net)>,
+    /// Every claim that is refused at present.
+    refused: Vec<Refused>,
 }
 
-/// A claim that was refused for the first time.
-pub(super) struct Refused {
-    pub(super) by: PublicKey,
-    pub(super) route: Ipv4Net,
-    pub(super) why: RouteRefusal,
+/// A route that a peer claims and that is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    pub by: PublicKey,
+    pub route: Ipv4Net,
+    pub why: RouteRefusal,
 }
 
 impl Routes {
@@ -82,13 +85,24 @@ impl Routes {
         self.owners.keys().copied().collect()
     }
 
-    /// Goes through what peers claim now. Who has a route keeps it as long as it is claimed.
+    /// The routes in use, with whose they are, sorted.
+    pub(super) fn owned(&self) -> impl Iterator<Item = (Ipv4Net, PublicKey)> {
+        self.owners.iter().map(|(net, key)| (*net, *key))
+    }
+
+    pub(super) fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
+    /// Goes through what peers claim now, and returns what is refused for the first time. Who has a
+    /// route keeps it as long as it is claimed.
     pub(super) fn update(
         &mut self,
         claims: &BTreeMap<PublicKey, Vec<IpNet>>,
         mesh: Ipv4Net,
     ) -> Vec<Refused> {
         let mut refused = Vec::new();
+        self.refused.clear();
         let Some(local) = self.local.as_deref().filter(|_| !self.accept.is_empty()) else {
             return refused;
         };
@@ -109,8 +123,12 @@ impl Routes {
                         self.owners.insert(net, *key);
                     }
                     Err(why) => {
+                        let this = Refused { by: *key, route: net, why };
+                        if self.refused.len() < TOLD_MAX {
+                            self.refused.push(this);
+                        }
                         if self.told.len() < TOLD_MAX && self.told.insert((*key, net)) {
-                            refused.push(Refused { by: *key, route: net, why });
+                            refused.push(this);
                         }
                     }
                 }

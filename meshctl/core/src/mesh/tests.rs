@@ -2,6 +2,7 @@
 
 mod hostile;
 mod ipv6;
+mod seen;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -133,6 +134,7 @@ fn device_peer(other: &Node, age_ms: Option<u64>) -> DevicePeer {
         allowed_ips: vec![ipnet::IpNet::from(IpAddr::V4(other.mesh.mesh_ip()))],
         handshake_age_ms: age_ms,
         rx_bytes: 0,
+        tx_bytes: 0,
     }
 }
 
@@ -493,7 +495,7 @@ fn a_goodbye_is_undone_by_an_answer_through_the_tunnel() {
     let goodbye = serde_json::to_vec(&crate::message::Goodbye::new(two.key(), START.unix)).unwrap();
     let datagram = two.seal(Kind::Goodbye, &goodbye);
     one.hear(Path::Exchange, two.control(), &datagram, later(100));
-    let pong = || Event::Probed { key: two.key(), outcome: Probe::Pong { millis: 1 } };
+    let pong = || Event::Probed { key: two.key(), outcome: Probe::Pong { micros: 1_400 } };
     one.mesh.handle(pong(), later(200));
     assert!(one.mesh.peers.get(&two.key()).unwrap().leaving_since.is_some(), "it may be ending");
     let effects = one.mesh.handle(Event::Tick, later(900));
@@ -576,7 +578,7 @@ fn two_hundred_idle_peers_cost_a_bounded_number_of_messages_and_probes() {
         for effect in effects {
             if let Effect::Probe { key, .. } = effect {
                 probes += 1;
-                let pong = Event::Probed { key, outcome: Probe::Pong { millis: 1 } };
+                let pong = Event::Probed { key, outcome: Probe::Pong { micros: 1_400 } };
                 node.mesh.handle(pong, now);
             } else if matches!(effect, Effect::Send { .. } | Effect::Announce(_)) {
                 sent += 1;

@@ -76,6 +76,11 @@ impl Multicast {
         changed
     }
 
+    /// The interfaces on which the group is joined.
+    pub(crate) fn joined(&self) -> impl Iterator<Item = &LanAddress> {
+        self.senders.keys()
+    }
+
     /// Sends on every interface; `seal` gives each its own datagram, for a nonce counts once.
     pub(crate) fn send(&self, mut seal: impl FnMut() -> Vec<u8>) {
         let to = SocketAddr::from((self.group, MULTICAST_PORT));

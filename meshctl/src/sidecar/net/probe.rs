@@ -100,10 +100,10 @@ pub(crate) async fn ask(peer: Ipv4Addr, port: u16) -> Probe {
         stream.write_all(b"ping\n").await?;
         let mut answer = [0; 5];
         stream.read_exact(&mut answer).await?;
-        io::Result::Ok(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        io::Result::Ok(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX))
     };
     match tokio::time::timeout(Duration::from_millis(PROBE_MAX_MS), asking).await {
-        Ok(Ok(millis)) => Probe::Pong { millis },
+        Ok(Ok(micros)) => Probe::Pong { micros },
         // Each of these was sent by the peer.
         Ok(Err(error)) if is_from_peer(error.kind()) => Probe::Refused,
         Ok(Err(_)) | Err(_) => Probe::Silence,

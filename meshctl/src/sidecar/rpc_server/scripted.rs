@@ -43,6 +43,12 @@ pub(crate) fn server() -> Server {
                 Query::Status(to) => drop(to.send(status())),
                 Query::Peers(to) => drop(to.send(vec![peer()])),
                 Query::Peer(key, to) => drop(to.send((key == KEY).then(peer))),
+                Query::Detail(to) => {
+                    drop(to.send(MeshDetail { status: status(), ..MeshDetail::default() }));
+                }
+                Query::PeerDetails(to) => {
+                    drop(to.send(vec![MeshPeer { info: peer(), ..MeshPeer::default() }]));
+                }
                 Query::Count(to) => {
                     let _ = to.send(view::peer_count(1, 3));
                 }

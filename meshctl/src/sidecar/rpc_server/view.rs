@@ -1,7 +1,14 @@
 //! The mesh's state in the socket's words.
 
-use knit_rpc::jsonrpc::{PeerCount, PeerInfo};
-use meshctl_core::mesh::PeerView;
+use knit_rpc::jsonrpc::{
+    LanDetail, LanInterface, MeshDetail, MeshPeer, MeshStatus, PeerCount, PeerInfo, PeerPath,
+    PeerState, PeerStates, RefusedRoute, SeedDetail, UsedRoute,
+};
+use meshctl_core::key::PublicKey;
+use meshctl_core::mesh::{Mesh, Now, PeerDetail, PeerState as State, PeerView};
+
+use crate::sidecar::net::interfaces::LanAddress;
+use crate::sidecar::wg::MTU;
 
 pub(crate) const VERSION: &str = concat!("knit-mesh/", env!("CARGO_PKG_VERSION"));
 /// A connection has at most one watch, so its number never varies.
@@ -27,6 +34,134 @@ pub(crate) fn peer_count(active: usize, total: usize) -> PeerCount {
         total: number(total),
         dead: number(total.saturating_sub(active)),
     }
+}
+
+pub(crate) fn mesh_peer(peer: &PeerDetail) -> MeshPeer {
+    let is_direct = peer.state == State::Up || peer.state == State::Silent;
+    MeshPeer {
+        info: peer_info(&peer.view),
+        mesh_ipv6: peer.view.mesh_ipv6.map(|ip| ip.to_string()),
+        state: match peer.state {
+            State::Up => PeerState::Up,
+            State::Silent => PeerState::Silent,
+            State::Stale => PeerState::Stale,
+            State::Never => PeerState::Never,
+        },
+        why: peer.why.clone(),
+        path: if is_direct { PeerPath::Direct } else { PeerPath::None },
+        relay: None,
+        handshake_age_ms: peer.handshake_age_ms,
+        heard_ms_ago: Some(peer.heard_ms_ago),
+        rx_bytes: peer.traffic.map(|traffic| traffic.rx_bytes),
+        tx_bytes: peer.traffic.map(|traffic| traffic.tx_bytes),
+        rtt_us: peer.rtt_us,
+        endpoint_source: peer.endpoint_source.map(str::to_owned),
+        clock_offset_secs: peer.clock_offset_secs,
+        knit: Some(peer.is_knit),
+        routes_used: peer.routes_used.iter().map(ToString::to_string).collect(),
+        routes_refused: peer
+            .routes_refused
+            .iter()
+            .map(|(route, why)| RefusedRoute { route: route.to_string(), why: why.clone() })
+            .collect(),
+    }
+}
+
+/// Everything of the local node, and what is not as it should be.
+pub(crate) fn detail(status: MeshStatus, mesh: &Mesh, lan: &[LanAddress], now: Now) -> MeshDetail {
+    let settings = mesh.settings();
+    let peers = mesh.peer_details(now);
+    let name_of = |key: &PublicKey| {
+        let peer = peers.iter().find(|peer| peer.view.key == *key);
+        let name = peer.map(|peer| peer.view.hostname.clone()).filter(|name| !name.is_empty());
+        name.unwrap_or_else(|| key.to_string())
+    };
+    let used = mesh.route_owners();
+    let used =
+        used.iter().map(|(route, key)| UsedRoute { route: route.to_string(), via: name_of(key) });
+    let seeds: Vec<SeedDetail> = mesh
+        .seeds(now)
+        .into_iter()
+        .map(|seed| SeedDetail {
+            address: seed.address.to_string(),
+            answered_ms_ago: seed.answered_ms_ago,
+        })
+        .collect();
+    let detail = MeshDetail {
+        mesh_id: settings.keys.mesh_id(),
+        subnet: settings.subnet.net().to_string(),
+        addresses: std::iter::once(mesh.mesh_ip().to_string())
+            .chain(mesh.mesh_ipv6().map(|ip| ip.to_string()))
+            .collect(),
+        mtu: MTU,
+        listen_port: settings.listen_port,
+        exchange_port: settings.keys.gossip_port,
+        probe_port: settings.keys.probe_port(),
+        public_address: mesh.observed_address().map(|ip| ip.to_string()),
+        lan: LanDetail {
+            enabled: settings.lan,
+            interfaces: lan
+                .iter()
+                .map(|lan| LanInterface {
+                    name: lan.interface.clone(),
+                    address: lan.address.to_string(),
+                })
+                .collect(),
+        },
+        seeds,
+        peers: states(&peers),
+        routes_advertised: settings.routes.iter().map(ToString::to_string).collect(),
+        accept_routes: settings.accept_routes.iter().map(ToString::to_string).collect(),
+        routes_used: used.collect(),
+        clash: mesh.clash(now).map(|clash| name_of(&clash.with)),
+        problems: Vec::new(),
+        status,
+    };
+    let refused = mesh.refused_routes().iter().map(|refused| {
+        let (by, route, why) = (name_of(&refused.by), refused.route, refused.why);
+        format!("peer {by} claims {route}, which is not used: {why}")
+    });
+    let problems = problems(&detail, &peers).into_iter().chain(refused).collect();
+    MeshDetail { problems, ..detail }
+}
+
+fn states(peers: &[PeerDetail]) -> PeerStates {
+    let mut states = PeerStates::default();
+    for peer in peers {
+        *match peer.state {
+            State::Up => &mut states.up,
+            State::Silent => &mut states.silent,
+            State::Stale => &mut states.stale,
+            State::Never => &mut states.never,
+        } += 1;
+    }
+    states
+}
+
+fn problems(detail: &MeshDetail, peers: &[PeerDetail]) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(with) = &detail.clash {
+        problems.push(format!("peer {with} claims this node's mesh address as its own"));
+    }
+    if detail.lan.enabled && detail.lan.interfaces.is_empty() {
+        problems.push("LAN discovery is on and no interface leads to a LAN".to_owned());
+    }
+    let mute = detail.seeds.iter().filter(|seed| seed.answered_ms_ago.is_none());
+    problems.extend(mute.map(|seed| {
+        format!(
+            "seed {} has not answered: is a node of this mesh there, and the port open?",
+            seed.address
+        )
+    }));
+    for peer in peers {
+        let name = if peer.view.hostname.is_empty() {
+            peer.view.key.to_string()
+        } else {
+            peer.view.hostname.clone()
+        };
+        problems.extend(peer.why.iter().map(|why| format!("peer {name}: {why}")));
+    }
+    problems
 }
 
 /// RFC 3339 in UTC with whole seconds, as a Go daemon in that zone writes it.

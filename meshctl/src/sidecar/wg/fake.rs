@@ -56,6 +56,7 @@ impl WireGuard for Fake {
             allowed_ips: peer.allowed_ips.clone(),
             handshake_age_ms: None,
             rx_bytes: 0,
+            tx_bytes: 0,
         };
         Ok(state.peers.values().map(peer).collect())
     }

@@ -118,6 +118,7 @@ fn device_peer(peer: &Peer, now: Timestamp) -> DevicePeer {
             .collect(),
         handshake_age_ms: age,
         rx_bytes: peer.rx_bytes,
+        tx_bytes: peer.tx_bytes,
     }
 }
 

@@ -146,6 +146,7 @@ impl WireGuard for Userspace {
                     .last_handshake
                     .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
                 rx_bytes: u64::try_from(found.stats.rx_bytes).unwrap_or(u64::MAX),
+                tx_bytes: u64::try_from(found.stats.tx_bytes).unwrap_or(u64::MAX),
             })
             .collect();
         self.calm(&peers).await?;

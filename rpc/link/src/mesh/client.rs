@@ -13,8 +13,9 @@ use jsonrpsee::core::client::{
 use jsonrpsee::core::params::{ArrayParams, ObjectParams};
 use jsonrpsee::core::traits::ToRpcParams;
 use knit_rpc::jsonrpc::{
-    LEAVE, METHOD_NOT_FOUND, MeshStatus, PEERS_COUNT, PEERS_GET, PEERS_LIST, PING, PeerCount,
-    PeerInfo, PeerList, Pong, STATUS, UNWATCH, WATCH,
+    LEAVE, MESH_PEERS, MESH_STATUS, METHOD_NOT_FOUND, MeshDetail, MeshPeer, MeshPeers, MeshStatus,
+    PEERS_COUNT, PEERS_GET, PEERS_LIST, PING, PeerCount, PeerInfo, PeerList, Pong, STATUS, UNWATCH,
+    WATCH,
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
@@ -89,6 +90,20 @@ impl MeshClient {
 
     pub async fn count(&self) -> Result<PeerCount, MeshError> {
         self.call(PEERS_COUNT, ArrayParams::new()).await
+    }
+
+    /// Everything of the local node. A Go daemon does not know this: [`MeshError::Unsupported`].
+    pub async fn detail(&self) -> Result<MeshDetail, MeshError> {
+        self.call(MESH_STATUS, ArrayParams::new()).await
+    }
+
+    /// Everything of every known peer, sorted by key. A Go daemon does not know this:
+    /// [`MeshError::Unsupported`].
+    pub async fn peer_details(&self) -> Result<Vec<MeshPeer>, MeshError> {
+        let list: MeshPeers = self.call(MESH_PEERS, ArrayParams::new()).await?;
+        let mut peers = list.peers;
+        peers.sort_by(|left, right| left.info.pubkey.cmp(&right.info.pubkey));
+        Ok(peers)
     }
 
     /// Has the daemon say goodbye to the mesh, remove its interface and end.
