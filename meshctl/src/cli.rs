@@ -141,6 +141,18 @@ pub(crate) struct JoinArgs {
     #[arg(long)]
     pub(crate) no_ipv6: bool,
 
+    /// Introduce peers behind NATs to each other, and relay between those that cannot meet
+    #[arg(long)]
+    pub(crate) introducer: bool,
+
+    /// Do not try to open NATs towards peers with the help of introducers
+    #[arg(long)]
+    pub(crate) no_punching: bool,
+
+    /// Reach peers through an introducer where there is one, also if a direct tunnel would work
+    #[arg(long)]
+    pub(crate) force_relay: bool,
+
     /// Networks behind this node, told to the peers
     #[arg(long, value_delimiter = ',', value_name = "CIDR,…")]
     pub(crate) advertise_routes: Vec<IpNet>,
@@ -157,6 +169,10 @@ pub(crate) struct JoinArgs {
     /// A node to say hello to; may be given more than once [default port: the mesh's exchange port]
     #[arg(long = "seed", value_name = "HOST[:PORT]")]
     pub(crate) seeds: Vec<String>,
+
+    /// A STUN server to ask for this host's public address; may be given more than once [default: none]
+    #[arg(long, value_parser = host_and_port, value_name = "HOST:PORT")]
+    pub(crate) stun: Vec<String>,
 
     /// The name that peers see [default: the host's name]
     #[arg(long, value_name = "NAME")]
@@ -180,6 +196,15 @@ pub(crate) fn interface_name(name: &str) -> Result<String, String> {
         Ok(name.to_owned())
     } else {
         Err("an interface name is a letter and up to 14 letters, digits, `-` or `_`".to_owned())
+    }
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0) => {
+            Ok(text.to_owned())
+        }
+        Some(_) | None => Err("name a host and its port, as in `stun.example.org:3478`".to_owned()),
     }
 }
 

@@ -33,11 +33,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::JoinArgs;
-use actor::{Actor, Sockets};
+use actor::{Actor, Inputs, Sockets};
 use clock::Clock;
 use net::exchange::Exchange;
 use net::multicast::Multicast;
-use net::{interfaces, probe};
+use net::{interfaces, probe, stun};
 use rpc_server::listener::Listener;
 use state::StateDir;
 use wg::{Links, Setup};
@@ -82,6 +82,9 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         gossip: args.gossip,
         ipv6: own_ipv6(&args, &keys, &identity),
         no_ipv6: args.no_ipv6,
+        introducer: args.introducer,
+        no_punching: args.no_punching,
+        force_relay: args.force_relay,
         keys: keys.clone(),
     };
     let mesh = Mesh::new(settings, identity.mesh_ip, &cached, clock.now());
@@ -137,7 +140,9 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     let server = rpc_server::Server { queries, statuses: statuses.subscribe(), leave };
     let _socket_file = socket.serve(server);
     let seeds = seeds::resolve_for_ever(args.seeds, keys.gossip_port, SEEDS_RESOLVE_EVERY);
-    actor.run(datagram_queue, query_queue, seeds, probed, statuses).await
+    let stun = stun::ask_for_ever(args.stun);
+    let inputs = Inputs { datagrams: datagram_queue, queries: query_queue, seeds, probed, stun };
+    actor.run(inputs, statuses).await
 }
 
 fn subnet(args: &JoinArgs, keys: &MeshKeys) -> Result<MeshSubnet> {

@@ -16,3 +16,4 @@ pub mod mesh;
 pub mod message;
 pub mod secret;
 pub mod state_file;
+pub mod stun;

@@ -17,6 +17,7 @@ mod effect;
 mod event;
 mod hearing;
 mod limiter;
+mod nat;
 mod observed;
 mod peer;
 mod peer_table;
@@ -35,6 +36,7 @@ pub use contacts::SeedView;
 pub use counters::Counters;
 pub use effect::{Effect, PeerConfig, Report};
 pub use event::{DevicePeer, Event, Now, Path, Probe};
+pub use nat::NatType;
 pub use peer::Traffic;
 pub use peer_table::PeerView;
 pub use routes::{Refused, RouteRefusal};
@@ -72,6 +74,7 @@ const NONCE_MAX: u32 = 256;
 
 /// What does not change while a daemon runs.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the user's")]
 pub struct Settings {
     pub keys: MeshKeys,
     pub public_key: PublicKey,
@@ -91,6 +94,12 @@ pub struct Settings {
     pub ipv6: Option<Ipv6Addr>,
     /// Use no IPv6 endpoints of peers.
     pub no_ipv6: bool,
+    /// Introduce peers to each other, and relay between those that cannot meet.
+    pub introducer: bool,
+    /// Neither ask for introductions nor follow them.
+    pub no_punching: bool,
+    /// Relay to whoever is no introducer, also where a direct tunnel works.
+    pub force_relay: bool,
 }
 
 /// The state of one node.
@@ -105,6 +114,7 @@ pub struct Mesh {
     /// Who contests our address although it should yield, since when.
     clash: Option<(PublicKey, u64)>,
     observed: Observed,
+    nat_type: Option<NatType>,
     peers: PeerTable,
     contacts: Contacts,
     replay: Replay,
@@ -143,6 +153,7 @@ impl Mesh {
             started_unix: now.unix,
             clash: None,
             observed: Observed::default(),
+            nat_type: None,
             peers: PeerTable::new(settings.subnet),
             contacts: Contacts::default(),
             replay: Replay::default(),
@@ -191,6 +202,7 @@ impl Mesh {
             Event::NetworkChanged => self.announce_at = now.mono_ms,
             Event::Ipv6(is_there) => self.ipv6_is_there(is_there, now),
             Event::LocalNetworks(networks) => self.routes.set_local(networks),
+            Event::Stun(answers) => self.stun_answered(&answers, now),
             Event::Seeds(addresses) => self.contacts.set_seeds(&addresses, now),
             Event::Probed { key, outcome } => self.peers.probed(&key, outcome, now),
             Event::Leave => {

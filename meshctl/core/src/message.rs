@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::envelope::PROTOCOL;
 use crate::key::PublicKey;
+use crate::mesh::NatType;
 
 pub const HOSTNAME_MAX_BYTES: usize = 253;
 const ROUTES_MAX: usize = 100;
@@ -38,7 +39,7 @@ pub struct Announcement {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_endpoint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nat_type: Option<String>,
+    pub nat_type: Option<&'static str>,
     pub kn: Extension,
 }
 
@@ -88,6 +89,10 @@ pub struct KnownPeer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mesh_ipv6: Option<String>,
     pub wg_endpoint: String,
+    #[serde(skip_serializing_if = "is_false")]
+    pub introducer: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nat_type: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -115,6 +120,7 @@ pub struct Heard {
     pub routes: Vec<IpNet>,
     pub known_peers: Vec<HeardOf>,
     pub observed_endpoint: Option<SocketAddr>,
+    pub nat_type: Option<NatType>,
     pub boot: Option<u64>,
     /// Absent from a Go node's messages.
     pub sent: Option<Sent>,
@@ -189,6 +195,7 @@ pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
             })
             .collect(),
         observed_endpoint: text(body, "observed_endpoint").and_then(|text| text.parse().ok()),
+        nat_type: text(body, "nat_type").and_then(NatType::parse),
         boot: extension("boot").and_then(Value::as_u64),
         sent: extension("type").and_then(Value::as_str).and_then(Sent::parse),
     })

@@ -10,6 +10,7 @@ use meshctl_core::envelope::{self, Kind, NONCE_LEN};
 use meshctl_core::key::PublicKey;
 use meshctl_core::mesh::{Effect, Event, Mesh, PeerConfig, Probe};
 use meshctl_core::state_file::Identity;
+use meshctl_core::stun::StunAnswer;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -36,6 +37,15 @@ const POKE_PORT: u16 = 9;
 pub(super) struct Sockets {
     pub(super) exchange: Exchange,
     pub(super) multicast: Option<Multicast>,
+}
+
+/// Where the actor's events come from, its own clocks aside.
+pub(super) struct Inputs {
+    pub(super) datagrams: mpsc::Receiver<Datagram>,
+    pub(super) queries: mpsc::Receiver<Query>,
+    pub(super) seeds: mpsc::Receiver<Vec<SocketAddr>>,
+    pub(super) probed: mpsc::Receiver<(PublicKey, Probe)>,
+    pub(super) stun: mpsc::Receiver<Vec<StunAnswer>>,
 }
 
 pub(super) struct Actor {
@@ -71,10 +81,7 @@ impl Actor {
 
     pub(super) async fn run(
         mut self,
-        mut datagrams: mpsc::Receiver<Datagram>,
-        mut queries: mpsc::Receiver<Query>,
-        mut seeds: mpsc::Receiver<Vec<SocketAddr>>,
-        mut probed: mpsc::Receiver<(PublicKey, Probe)>,
+        mut inputs: Inputs,
         statuses: watch::Sender<MeshStatus>,
     ) -> Result<()> {
         let mut ticks = steady(TICK);
@@ -89,21 +96,24 @@ impl Actor {
         knit_runtime::notify::ready();
         loop {
             tokio::select! {
-                Some(datagram) = datagrams.recv() => {
+                Some(datagram) = inputs.datagrams.recv() => {
                     let Datagram { path, from, bytes } = datagram;
                     self.on(Event::Datagram { path, from, bytes: &bytes }, &mut dirty).await;
                 }
-                Some(query) = queries.recv() => {
+                Some(query) = inputs.queries.recv() => {
                     if query.tells_of_device() {
                         self.poll_device(&mut dirty).await;
                     }
                     self.answer(query);
                 }
-                Some(addresses) = seeds.recv() => {
+                Some(addresses) = inputs.seeds.recv() => {
                     self.on(Event::Seeds(addresses), &mut dirty).await;
                 }
-                Some((key, outcome)) = probed.recv() => {
+                Some((key, outcome)) = inputs.probed.recv() => {
                     self.on(Event::Probed { key, outcome }, &mut dirty).await;
+                }
+                Some(answers) = inputs.stun.recv() => {
+                    self.on(Event::Stun(answers), &mut dirty).await;
                 }
                 _ = rescans.tick() => {
                     self.rescan(&mut dirty).await;

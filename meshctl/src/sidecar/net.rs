@@ -1,9 +1,10 @@
-//! The sidecar's sockets: LAN multicast, the unicast exchange, and the TCP probe.
+//! The sidecar's sockets: LAN multicast, the unicast exchange, the TCP probe, and STUN.
 
 pub(crate) mod exchange;
 pub(crate) mod interfaces;
 pub(crate) mod multicast;
 pub(crate) mod probe;
+pub(crate) mod stun;
 
 use std::net::SocketAddr;
 

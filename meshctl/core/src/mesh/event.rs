@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use super::HANDSHAKE_LIVE_MS;
 use crate::derive::MeshSubnet;
 use crate::key::PublicKey;
+use crate::stun::StunAnswer;
 
 /// The moment of an event: a clock that never jumps for deadlines, the wall clock for the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum Event<'a> {
     LocalNetworks(Vec<Ipv4Net>),
     /// The addresses that the user's seeds stand for now.
     Seeds(Vec<SocketAddr>),
+    /// What STUN servers answered in one round.
+    Stun(Vec<StunAnswer>),
     /// A probe has come to its end.
     Probed {
         key: PublicKey,

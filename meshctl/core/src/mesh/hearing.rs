@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::effect::{Effect, Report};
 use super::event::{Now, Path};
+use super::observed::Voter;
 use super::peer::Via;
 use super::replay::Seen;
 use super::{CLASH_PATIENCE_MS, Mesh};
@@ -103,7 +104,7 @@ impl Mesh {
             && let Some(SocketAddr::V4(seen)) = heard.observed_endpoint
             && self.contacts.was_asked(from, now)
         {
-            self.observed.vote(from.ip(), *seen.ip(), now);
+            self.observed.vote(Voter::Peer(from.ip()), *seen.ip(), now);
         }
         self.store(via, from, &heard, opened.timestamp, now, effects);
         self.counters.taken += 1;
@@ -146,6 +147,8 @@ impl Mesh {
         peer.mesh_ip = heard.mesh_ip.or(peer.mesh_ip);
         peer.mesh_ipv6 = heard.mesh_ipv6.filter(|ip| is_mesh_ipv6(prefix, *ip));
         peer.routes.clone_from(&heard.routes);
+        peer.introducer = heard.introducer;
+        peer.nat_type = heard.nat_type;
         // The memory of nonces begins with this run: an older message may be a replay, and moves
         // nobody whose endpoint is known.
         let may_be_replay = timestamp < started_unix - START_SKEW_SECS;

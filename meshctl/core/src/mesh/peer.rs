@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::event::Now;
 use super::vitals::Vitals;
-use super::{ACTIVE_MAX_MS, HANDSHAKE_LIVE_MS, HELLO_WHEN_SILENT_MS};
+use super::{ACTIVE_MAX_MS, HANDSHAKE_LIVE_MS, HELLO_WHEN_SILENT_MS, NatType};
 use crate::key::PublicKey;
 
 /// An endpoint that never led to a handshake may be replaced by a lesser source after this long.
@@ -40,6 +40,9 @@ pub(super) struct Peer {
     pub(super) mesh_ip: Option<IpAddr>,
     pub(super) mesh_ipv6: Option<Ipv6Addr>,
     endpoint: Option<Endpoint>,
+    /// Whether it says of itself that it introduces and relays.
+    pub(super) introducer: bool,
+    pub(super) nat_type: Option<NatType>,
     pub(super) routes: Vec<IpNet>,
     pub(super) via: Vec<Via>,
     pub(super) heard_at: u64,
@@ -95,6 +98,8 @@ impl Peer {
             mesh_ip: None,
             mesh_ipv6: None,
             endpoint: None,
+            introducer: false,
+            nat_type: None,
             routes: Vec::new(),
             via: Vec::new(),
             heard_at: now.mono_ms,

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::effect::PeerConfig;
 use super::event::{DevicePeer, Now, Probe};
 use super::peer::{Peer, Traffic, Via};
-use super::{ACTIVE_MAX_MS, HELLO_EVERY_MS, HELLO_WHEN_SILENT_MS};
+use super::{ACTIVE_MAX_MS, HELLO_EVERY_MS, HELLO_WHEN_SILENT_MS, NatType};
 use crate::derive::MeshSubnet;
 use crate::key::PublicKey;
 use crate::state_file::CachedPeer;
@@ -30,6 +30,9 @@ pub struct PeerView {
     pub mesh_ip: Option<IpAddr>,
     pub mesh_ipv6: Option<Ipv6Addr>,
     pub endpoint: Option<SocketAddr>,
+    /// Whether it introduces and relays.
+    pub introducer: bool,
+    pub nat_type: Option<NatType>,
     pub last_seen_unix: i64,
     pub discovered_via: Vec<&'static str>,
     pub routes: Vec<IpNet>,
@@ -44,6 +47,8 @@ impl From<&Peer> for PeerView {
             mesh_ip: peer.mesh_ip,
             mesh_ipv6: peer.mesh_ipv6,
             endpoint: peer.endpoint_address(),
+            introducer: peer.introducer,
+            nat_type: peer.nat_type,
             last_seen_unix: peer.heard_unix,
             discovered_via: peer.via.iter().map(|via| via.as_str()).collect(),
             routes: peer.routes.clone(),

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Mesh;
 use super::effect::Effect;
 use super::event::Now;
 use super::peer::Peer;
+use super::{Mesh, NatType};
 use crate::envelope::{Kind, PROTOCOL, sealed_len};
 use crate::message::{Announcement, Extension, Goodbye, KnownPeer, Sent};
 
@@ -65,12 +65,12 @@ impl Mesh {
                 .observed
                 .address()
                 .map_or(wildcard, |ip| format!("{ip}:{}", self.settings.listen_port)),
-            introducer: false,
+            introducer: self.settings.introducer,
             routable_networks: self.settings.routes.clone(),
             timestamp: now.unix,
             known_peers: Vec::new(),
             observed_endpoint: observed.map(|address| address.to_string()),
-            nat_type: None,
+            nat_type: self.nat_type.map(NatType::as_str),
             kn: Extension { boot: self.settings.boot, sent },
         }
     }
@@ -107,6 +107,8 @@ fn known_peer(peer: &Peer) -> Option<KnownPeer> {
         mesh_ip: peer.mesh_ip?.to_string(),
         mesh_ipv6: peer.mesh_ipv6.map(|ip| ip.to_string()),
         wg_endpoint: peer.endpoint_address()?.to_string(),
+        introducer: peer.introducer,
+        nat_type: peer.nat_type.map(NatType::as_str),
     })
 }
 

@@ -48,6 +48,9 @@ impl Node {
             gossip: false,
             ipv6: None,
             no_ipv6: false,
+            introducer: false,
+            no_punching: false,
+            force_relay: false,
             keys,
         };
         let ip = Ipv4Addr::new(192, 0, 2, number);

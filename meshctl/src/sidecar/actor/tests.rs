@@ -22,6 +22,9 @@ fn settings(number: u8, keys: &MeshKeys) -> (Settings, PrivateKey) {
         gossip: false,
         ipv6: None,
         no_ipv6: false,
+        introducer: false,
+        no_punching: false,
+        force_relay: false,
         keys: keys.clone(),
     };
     (settings, private_key)

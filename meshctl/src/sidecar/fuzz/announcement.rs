@@ -30,6 +30,9 @@ fn no_message_makes_the_node_do_what_it_must_not() {
         gossip: false,
         ipv6: None,
         no_ipv6: false,
+        introducer: false,
+        no_punching: false,
+        force_relay: false,
         keys,
     };
     let fresh = || {

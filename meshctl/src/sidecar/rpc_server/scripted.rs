@@ -27,6 +27,8 @@ fn peer() -> PeerInfo {
         mesh_ip: Some("10.45.15.238".parse().unwrap()),
         mesh_ipv6: None,
         endpoint: Some("[2001:db8::1]:51820".parse().unwrap()),
+        introducer: false,
+        nat_type: None,
         last_seen_unix: 1_800_000_000,
         discovered_via: vec!["lan", "dht"],
         routes: vec!["10.99.2.0/24".parse().unwrap()],
