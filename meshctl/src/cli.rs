@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Status(ShowArgs),
     /// Show the peers of this node
     Peers(PeersArgs),
+    /// Ask a node for echoes through the mesh
+    Ping(PingArgs),
     /// Show every host: what the mesh and what the server know of it
     Nodes(NodesArgs),
 }
@@ -88,6 +90,24 @@ pub(crate) enum PeersCommand {
         #[command(flatten)]
         show: ShowArgs,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PingArgs {
+    /// Its name, its mesh address, or the beginning of its public key
+    #[arg(value_name = "NAME|IP")]
+    pub(crate) node: String,
+
+    /// How many requests are sent
+    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    pub(crate) count: u16,
+
+    /// Seconds from one to the next, 0.01 or more
+    #[arg(short, long, default_value_t = 1.0, value_parser = interval_secs, value_name = "S")]
+    pub(crate) interval: f64,
+
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -185,6 +205,12 @@ pub(crate) struct JoinArgs {
     /// At the end say goodbye and remove the interface, instead of leaving it for the next start
     #[arg(long)]
     pub(crate) teardown: bool,
+}
+
+fn interval_secs(text: &str) -> Result<f64, String> {
+    let secs: Result<f64, _> = text.parse();
+    let secs = secs.ok().filter(|secs| (0.01..=3600.0).contains(secs));
+    secs.ok_or_else(|| "an interval is 0.01 to 3600 seconds".to_owned())
 }
 
 pub(crate) fn interface_name(name: &str) -> Result<String, String> {

@@ -1,12 +1,17 @@
 //! One file for each command.
 
+mod echo;
 mod humane;
 mod init;
 mod leave;
 mod nodes;
 mod peers;
+mod ping;
 mod seen;
 mod status;
+mod target;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use knit_link::mesh::{MeshClient, find_socket};
@@ -14,8 +19,10 @@ use knit_link::mesh::{MeshClient, find_socket};
 use crate::cli::{Command, SocketArgs};
 use crate::sidecar;
 
-pub(crate) async fn run(command: Command) -> Result<()> {
+/// Does what was typed; a command that has its own word for failure says it by the exit code.
+pub(crate) async fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Ping(args) => return ping::run(&args).await,
         Command::Init => init::run(),
         Command::Join(args) => sidecar::run(*args).await,
         Command::Leave(args) => leave::run(&args).await,
@@ -23,6 +30,7 @@ pub(crate) async fn run(command: Command) -> Result<()> {
         Command::Peers(args) => peers::run(args).await,
         Command::Nodes(args) => nodes::run(&args).await,
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 fn client(args: &SocketArgs) -> MeshClient {

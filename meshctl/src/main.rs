@@ -11,7 +11,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             knit_runtime::terminal::eprintln(&format!("error: {error:#}"));
             ExitCode::FAILURE
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: cli::Cli) -> anyhow::Result<()> {
+fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
     let default_level = if cli.command.is_daemon() { "info" } else { "warn" };
     knit_runtime::log::init_or(&cli.log, default_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
