@@ -202,6 +202,10 @@ pub(crate) struct JoinArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) engine: Choice,
 
+    /// Let the userspace engine move packets one by one, as on a kernel without offloads
+    #[arg(long, hide = true)]
+    pub(crate) no_offload: bool,
+
     /// At the end say goodbye and remove the interface, instead of leaving it for the next start
     #[arg(long)]
     pub(crate) teardown: bool,

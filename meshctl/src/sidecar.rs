@@ -101,6 +101,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         private_key: identity.private_key.clone(),
         psk: keys.psk.clone(),
         listen_port: args.listen_port,
+        offload: !args.no_offload,
     };
     let device = wg::open(&links, args.engine, &setup, subnet.net()).await?;
     links.set_address(&args.interface, in_subnet(mesh.mesh_ip(), subnet)?).await?;

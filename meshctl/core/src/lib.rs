@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod key;
 pub mod mesh;
 pub mod message;
+pub mod offload;
 pub mod secret;
 pub mod state_file;
 pub mod stun;

@@ -53,7 +53,7 @@ pub(crate) enum WgError {
     Tun {
         name: String,
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: std::io::Error,
     },
     #[error("could not configure WireGuard on {name}: is UDP port {port} taken?")]
     Configure {
@@ -77,6 +77,8 @@ pub(crate) struct Setup {
     pub(crate) private_key: PrivateKey,
     pub(crate) psk: Zeroizing<[u8; 32]>,
     pub(crate) listen_port: u16,
+    /// Move packets in bulk where the kernel can; only the userspace engine asks.
+    pub(crate) offload: bool,
 }
 
 /// The tunnel device.

@@ -12,3 +12,4 @@ mod meshing;
 mod routes;
 mod socket;
 mod support;
+mod transfer;

@@ -6,15 +6,16 @@
 //! WireGuard repeats an unanswered handshake after 5 s. A peer that has just been configured is
 //! shaken hands with more eagerly, or one lost packet would cost a restarted node those 5 s.
 
+mod tun;
+mod udp;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use gotatun::device::{DefaultDeviceTransports, Device, DeviceBuilder, Peer};
+use gotatun::device::{Device, DeviceBuilder, Peer};
 use gotatun::noise::TimerParams;
-use gotatun::tun::tun;
-use gotatun::tun::tun_async_device::TunDevice;
 use gotatun::x25519;
 use ipnet::IpNet;
 use meshctl_core::key::PublicKey;
@@ -24,13 +25,17 @@ use tracing::subscriber::NoSubscriber;
 use zeroize::Zeroizing;
 
 use super::{KEEPALIVE_SECS, Setup, WgError, WireGuard, canonical};
+use tun::Tun;
+
+/// How packets come in and go out.
+type Transports = (udp::Factory, tun::Sender, tun::Receiver);
 
 /// How soon an eager handshake is repeated; two such spans bound the round trip it may take.
 const EAGER_RETRY: Duration = Duration::from_millis(500);
 const EAGER_MAX: Duration = Duration::from_secs(4);
 
 pub(super) struct Userspace {
-    device: Device<DefaultDeviceTransports>,
+    device: Device<Transports>,
     interface: String,
     psk: Zeroizing<[u8; 32]>,
     /// Who is shaken hands with eagerly, since when.
@@ -39,14 +44,21 @@ pub(super) struct Userspace {
 
 impl Userspace {
     pub(super) async fn open(setup: &Setup) -> Result<Self, WgError> {
-        let tun = persistent_tun(&setup.interface)
+        let tun = Tun::open(&setup.interface, setup.offload)
             .map_err(|source| WgError::Tun { name: setup.interface.clone(), source })?;
+        tracing::debug!(
+            interface = setup.interface,
+            bulk = tun.is_bulk(),
+            "the TUN device is open"
+        );
+        let udp = udp::Factory { bulk: tun.is_bulk() };
+        let (sender, receiver) = tun.split();
         let failed = |error: gotatun::device::Error| WgError::Configure {
             name: setup.interface.clone(),
             port: setup.listen_port,
             source: error.into(),
         };
-        let builder = DeviceBuilder::new().with_default_udp().with_ip(tun);
+        let builder = DeviceBuilder::new().with_udp(udp).with_ip_pair(sender, receiver);
         let device = builder.with_listen_port(setup.listen_port).build().await.map_err(failed)?;
         // After `build`: a builder with a key and no peers never opens its socket.
         let key = x25519::StaticSecret::from(*setup.private_key.expose());
@@ -156,13 +168,4 @@ impl WireGuard for Userspace {
     async fn stop(self: Box<Self>) {
         self.device.stop().await;
     }
-}
-
-/// Makes the device, or attaches to the one that an earlier run left.
-fn persistent_tun(name: &str) -> Result<TunDevice, Box<dyn std::error::Error + Send + Sync>> {
-    let mut configuration = tun::Configuration::default();
-    configuration.tun_name(name);
-    let mut device = tun::create_as_async(&configuration)?;
-    device.persist()?;
-    Ok(TunDevice::from_tun_device(device)?)
 }
