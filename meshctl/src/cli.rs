@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 use knit_runtime::log::LogArgs;
 use knit_runtime::terminal::Output;
 
+use crate::sidecar::metrics::MetricsAddress;
 use crate::sidecar::wg::Choice;
 
 /// See and run the WireGuard mesh of a Knit cluster
@@ -205,6 +206,10 @@ pub(crate) struct JoinArgs {
     /// Let the userspace engine move packets one by one, as on a kernel without offloads
     #[arg(long, hide = true)]
     pub(crate) no_offload: bool,
+
+    /// Serve Prometheus metrics at `127.0.0.1:PORT`, or at `mesh:PORT` for the mesh; nowhere else, for they have no password
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<MetricsAddress>,
 
     /// At the end say goodbye and remove the interface, instead of leaving it for the next start
     #[arg(long)]

@@ -12,6 +12,7 @@ mod actor;
 mod clock;
 #[cfg(test)]
 mod fuzz;
+pub(crate) mod metrics;
 mod net;
 mod rpc_server;
 mod secret;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::JoinArgs;
 use actor::{Actor, Inputs, Sockets};
 use clock::Clock;
+use metrics::{Measured, MetricsAddress};
 use net::exchange::Exchange;
 use net::multicast::Multicast;
 use net::{interfaces, probe, stun};
@@ -95,6 +97,9 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         state.keep_identity(&identity)?;
     }
 
+    let place = |metrics: MetricsAddress| metrics.place(mesh.mesh_ip().into());
+    let metrics = args.metrics.map(place).transpose()?;
+
     let links = Links::connect()?;
     let setup = Setup {
         interface: args.interface.clone(),
@@ -118,6 +123,10 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         let interface = args.interface.clone();
         tokio::spawn(probe::serve(served.subscribe(), interface, keys.probe_port()));
     }
+    if let Some(place) = metrics {
+        let (interface, queries) = (args.interface.clone(), queries.clone());
+        metrics::http::serve(place, address.subscribe(), interface, queries).await?;
+    }
     let leave = CancellationToken::new();
     let actor = Actor {
         clock,
@@ -135,6 +144,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         leave: leave.clone(),
         teardown: args.teardown,
         said: String::new(),
+        measured: Measured::default(),
         probes,
     };
     let statuses = actor.watch_status();

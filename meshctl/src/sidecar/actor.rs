@@ -1,7 +1,7 @@
 //! The one task that owns the mesh state and the device: events in, effects done.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
+use super::metrics::Measured;
 use super::net::exchange::Exchange;
 use super::net::interfaces::LanAddress;
 use super::net::multicast::Multicast;
@@ -69,6 +70,7 @@ pub(super) struct Actor {
     pub(super) teardown: bool,
     /// What the service manager was told last.
     pub(super) said: String,
+    pub(super) measured: Measured,
     /// Where probes tell how they ended.
     pub(super) probes: mpsc::Sender<(PublicKey, Probe)>,
 }
@@ -110,6 +112,9 @@ impl Actor {
                     self.on(Event::Seeds(addresses), &mut dirty).await;
                 }
                 Some((key, outcome)) = inputs.probed.recv() => {
+                    if let Probe::Pong { micros } = outcome {
+                        self.measured.round_trip(key, micros);
+                    }
                     self.on(Event::Probed { key, outcome }, &mut dirty).await;
                 }
                 Some(answers) = inputs.stun.recv() => {
@@ -218,10 +223,12 @@ impl Actor {
     }
 
     async fn poll_device(&mut self, dirty: &mut bool) {
+        let start = Instant::now();
         match self.device.peers().await {
             Ok(peers) => self.on(Event::Device(&peers), dirty).await,
             Err(error) => warn_chain(&error),
         }
+        self.measured.reconciled(start.elapsed());
     }
 
     async fn set_routes(&self, routes: &[Ipv4Net]) {
@@ -304,7 +311,7 @@ impl Actor {
         });
     }
 
-    fn answer(&self, query: Query) {
+    fn answer(&mut self, query: Query) {
         let now = self.clock.now();
         // A client that went away does not want its answer.
         match query {
@@ -316,6 +323,10 @@ impl Actor {
             Query::Peer(key, to) => {
                 let peer = key.parse().ok().and_then(|key| self.mesh.peer(&key));
                 drop(to.send(peer.as_ref().map(view::peer_info)));
+            }
+            Query::Metrics(to) => {
+                let status = self.status();
+                drop(to.send(self.measured.render(&self.mesh, &status, now)));
             }
             Query::Detail(to) => drop(to.send(self.detail())),
             Query::PeerDetails(to) => {

@@ -37,12 +37,14 @@ pub(super) enum Query {
     Count(oneshot::Sender<PeerCount>),
     Detail(oneshot::Sender<MeshDetail>),
     PeerDetails(oneshot::Sender<Vec<MeshPeer>>),
+    /// Not for the socket: the page that is scraped.
+    Metrics(oneshot::Sender<String>),
 }
 
 impl Query {
     /// Whether the answer tells what the device shows, and should not be a second old.
     pub(super) fn tells_of_device(&self) -> bool {
-        matches!(self, Self::Detail(_) | Self::PeerDetails(_))
+        matches!(self, Self::Detail(_) | Self::PeerDetails(_) | Self::Metrics(_))
     }
 }
 

@@ -9,6 +9,7 @@ mod guest;
 mod ipv6;
 mod lifetime;
 mod meshing;
+mod metrics;
 mod routes;
 mod socket;
 mod support;

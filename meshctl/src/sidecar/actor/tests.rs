@@ -50,6 +50,7 @@ fn actor(device: Fake, keys: &MeshKeys, dir: &std::path::Path) -> Actor {
         leave: CancellationToken::new(),
         teardown: false,
         said: String::new(),
+        measured: Measured::default(),
         probes: mpsc::channel(1).0,
     }
 }

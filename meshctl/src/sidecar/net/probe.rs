@@ -45,7 +45,7 @@ pub(crate) async fn serve(
     }
 }
 
-fn listen(ip: IpAddr, interface: &str, port: u16) -> io::Result<TcpListener> {
+pub(crate) fn listen(ip: IpAddr, interface: &str, port: u16) -> io::Result<TcpListener> {
     let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     // The address alone would also answer a neighbour that routes it here.

@@ -51,6 +51,7 @@ pub(crate) fn server() -> Server {
                 Query::PeerDetails(to) => {
                     drop(to.send(vec![MeshPeer { info: peer(), ..MeshPeer::default() }]));
                 }
+                Query::Metrics(to) => drop(to.send(String::new())),
                 Query::Count(to) => {
                     let _ = to.send(view::peer_count(1, 3));
                 }
