@@ -9,6 +9,7 @@
 //! Invariant: nothing here reads a clock, a socket, a file, the environment or randomness. `now`,
 //! nonces and private keys are arguments.
 
+pub mod authority;
 pub mod derive;
 pub mod envelope;
 pub mod key;
@@ -16,5 +17,6 @@ pub mod mesh;
 pub mod message;
 pub mod offload;
 pub mod secret;
+pub mod signature;
 pub mod state_file;
 pub mod stun;
