@@ -1,5 +1,7 @@
 //! The command line as it is typed.
 
+pub(crate) mod authority;
+
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -8,6 +10,7 @@ use knit_runtime::terminal::Output;
 
 use crate::sidecar::metrics::MetricsAddress;
 use crate::sidecar::wg::Choice;
+use authority::{AuthorityCommand, TrustArgs};
 
 /// See and run the WireGuard mesh of a Knit cluster
 #[derive(Debug, clap::Parser)]
@@ -36,6 +39,9 @@ pub(crate) enum Command {
     Ping(PingArgs),
     /// Show every host: what the mesh and what the server know of it
     Nodes(NodesArgs),
+    /// Make a mesh authority, sign members and take their membership back
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
 }
 
 impl Command {
@@ -81,6 +87,11 @@ pub(crate) enum PeersCommand {
     },
     /// Count them
     Count {
+        #[command(flatten)]
+        show: ShowArgs,
+    },
+    /// List who has the mesh secret and is kept out for want of a certificate
+    KeptOut {
         #[command(flatten)]
         show: ShowArgs,
     },
@@ -214,6 +225,9 @@ pub(crate) struct JoinArgs {
     /// At the end say goodbye and remove the interface, instead of leaving it for the next start
     #[arg(long)]
     pub(crate) teardown: bool,
+
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
 }
 
 fn interval_secs(text: &str) -> Result<f64, String> {

@@ -1,9 +1,11 @@
 //! One file for each command.
 
+mod authority;
 mod echo;
 mod humane;
 mod init;
 mod leave;
+mod membership;
 mod nodes;
 mod peers;
 mod ping;
@@ -29,6 +31,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Status(args) => status::run(&args).await,
         Command::Peers(args) => peers::run(args).await,
         Command::Nodes(args) => nodes::run(&args).await,
+        Command::Authority(command) => authority::run(command).await,
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -18,6 +18,7 @@ mod rpc_server;
 mod secret;
 mod seeds;
 mod state;
+mod trust;
 pub(crate) mod wg;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -53,16 +54,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     let stop = knit_runtime::signal::shutdown();
     let keys = MeshKeys::derive(&secret::load(args.secret_file.as_deref())?);
     let subnet = subnet(&args, &keys)?;
-    anyhow::ensure!(
-        args.listen_port != keys.gossip_port,
-        "--listen-port {} is this mesh's exchange port: choose another",
-        args.listen_port
-    );
-
-    anyhow::ensure!(
-        args.no_lan_discovery || args.listen_port != MULTICAST_PORT,
-        "--listen-port {MULTICAST_PORT} is that of LAN discovery: choose another, or add --no-lan-discovery",
-    );
+    check_ports(&args, &keys)?;
 
     // The socket first: a second daemon must fail before it touches the first one's device.
     let socket = Listener::bind(&socket_path(&args), args.socket_group.as_deref())?;
@@ -72,6 +64,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     let cached = state.peers();
 
     let clock = Clock::start();
+    let trust = trust::load(&args.trust, &identity.private_key, state.revocations())?;
     let settings = Settings {
         public_key,
         subnet,
@@ -87,6 +80,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         introducer: args.introducer,
         no_punching: args.no_punching,
         force_relay: args.force_relay,
+        trust: trust.clone(),
         keys: keys.clone(),
     };
     let mesh = Mesh::new(settings, identity.mesh_ip, &cached, clock.now());
@@ -152,8 +146,30 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     let _socket_file = socket.serve(server);
     let seeds = seeds::resolve_for_ever(args.seeds, keys.gossip_port, SEEDS_RESOLVE_EVERY);
     let stun = stun::ask_for_ever(args.stun);
-    let inputs = Inputs { datagrams: datagram_queue, queries: query_queue, seeds, probed, stun };
+    let certificates = trust::follow(args.trust.certificate, public_key, trust.certificate);
+    let inputs = Inputs {
+        datagrams: datagram_queue,
+        queries: query_queue,
+        seeds,
+        probed,
+        stun,
+        certificates,
+    };
     actor.run(inputs, statuses).await
+}
+
+fn check_ports(args: &JoinArgs, keys: &MeshKeys) -> Result<()> {
+    anyhow::ensure!(
+        args.listen_port != keys.gossip_port,
+        "--listen-port {} is this mesh's exchange port: choose another",
+        args.listen_port
+    );
+
+    anyhow::ensure!(
+        args.no_lan_discovery || args.listen_port != MULTICAST_PORT,
+        "--listen-port {MULTICAST_PORT} is that of LAN discovery: choose another, or add --no-lan-discovery",
+    );
+    Ok(())
 }
 
 fn subnet(args: &JoinArgs, keys: &MeshKeys) -> Result<MeshSubnet> {

@@ -6,6 +6,7 @@
 //! peer decides part of what stands in them.
 
 mod detail;
+mod membership;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -13,6 +14,7 @@ pub use detail::{
     LanDetail, LanInterface, MeshDetail, MeshPeer, MeshPeers, PeerPath, PeerState, PeerStates,
     RefusedRoute, SeedDetail, UsedRoute,
 };
+pub use membership::{KeptOutList, KeptOutPeer, MembershipStatus, OwnCertificate, Signed};
 
 pub const PING: &str = "daemon.ping";
 pub const STATUS: &str = "daemon.status";
@@ -28,6 +30,10 @@ pub const MESH_STATUS: &str = "mesh.status";
 pub const MESH_PEERS: &str = "mesh.peers";
 /// Says goodbye to the mesh, removes the interface and ends the daemon.
 pub const LEAVE: &str = "mesh.leave";
+/// Hands the daemon an authority's word that a node is no member any more.
+pub const REVOKE: &str = "mesh.revoke";
+/// Lists who has the mesh secret and is kept out.
+pub const KEPT_OUT: &str = "mesh.kept_out";
 
 pub const PARSE_ERROR: i32 = -32_700;
 pub const INVALID_REQUEST: i32 = -32_600;
@@ -73,6 +79,9 @@ pub struct MeshStatus {
     /// seconds of their silence. [`WATCH`] tells of each change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unheard: Option<Vec<String>>,
+    /// What our sidecar believes of authorities; absent when it knows none and has no certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<MembershipStatus>,
 }
 
 /// One peer as the daemon knows it. Every string in it is a claim of that peer.
@@ -104,6 +113,9 @@ pub struct PeerInfo {
         skip_serializing_if = "Option::is_none"
     )]
     pub latency_ms: Option<u64>,
+    /// Only of our sidecar, and only when it knows an authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
 }
 
 /// The answer to [`PEERS_LIST`].
@@ -128,6 +140,12 @@ pub struct PeerCount {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerKey {
     pub pubkey: String,
+}
+
+/// The parameters of [`REVOKE`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationText {
+    pub revocation: String,
 }
 
 /// Reads `null` as the type's default: a Go encoder writes `null` for an empty slice.

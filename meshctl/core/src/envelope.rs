@@ -62,6 +62,8 @@ pub struct Opened {
     pub nonce: [u8; NONCE_LEN],
     pub timestamp: i64,
     pub body: Map<String, Value>,
+    /// The very bytes of `body`: a signature covers these.
+    pub plaintext: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,5 +113,5 @@ pub fn open(key: &[u8; 32], datagram: &[u8], now_unix: i64) -> Result<Opened, Ba
     if timestamp.abs_diff(now_unix) > CLOCK_SKEW_MAX_SECS {
         return Err(BadEnvelope::Clock(timestamp.saturating_sub(now_unix)));
     }
-    Ok(Opened { kind: Kind::parse(&envelope.kind), nonce, timestamp, body })
+    Ok(Opened { kind: Kind::parse(&envelope.kind), nonce, timestamp, body, plaintext })
 }

@@ -17,6 +17,7 @@ mod effect;
 mod event;
 mod hearing;
 mod limiter;
+mod membership;
 mod nat;
 mod observed;
 mod peer;
@@ -36,6 +37,7 @@ pub use contacts::SeedView;
 pub use counters::Counters;
 pub use effect::{Effect, PeerConfig, Report};
 pub use event::{DevicePeer, Event, Now, Path, Probe};
+pub use membership::{KeptOut, Member, Refusal, Standing, Trust};
 pub use nat::NatType;
 pub use peer::Traffic;
 pub use peer_table::PeerView;
@@ -48,6 +50,7 @@ use crate::key::PublicKey;
 use crate::state_file::CachedPeer;
 use contacts::Contacts;
 use limiter::{Limiter, Muffle};
+use membership::Membership;
 use observed::Observed;
 use peer_table::PeerTable;
 use replay::Replay;
@@ -100,6 +103,8 @@ pub struct Settings {
     pub no_punching: bool,
     /// Relay to whoever is no introducer, also where a direct tunnel works.
     pub force_relay: bool,
+    /// Which authorities there are, and whether their word is needed.
+    pub trust: Trust,
 }
 
 /// The state of one node.
@@ -115,6 +120,7 @@ pub struct Mesh {
     clash: Option<(PublicKey, u64)>,
     observed: Observed,
     nat_type: Option<NatType>,
+    membership: Membership,
     peers: PeerTable,
     contacts: Contacts,
     replay: Replay,
@@ -154,6 +160,7 @@ impl Mesh {
             clash: None,
             observed: Observed::default(),
             nat_type: None,
+            membership: Membership::new(settings.trust.clone()),
             peers: PeerTable::new(settings.subnet),
             contacts: Contacts::default(),
             replay: Replay::default(),
@@ -175,10 +182,15 @@ impl Mesh {
         };
         for peer in cached.iter().filter(|peer| peer.wg_pubkey != mesh.settings.public_key) {
             let control = peer.endpoint.map(|endpoint| mesh.control_of(endpoint.ip()));
-            if !mesh.peers.restore(peer, now)
+            let standing = mesh.membership.of_cached(peer, now);
+            let is_kept_out = mesh.membership.is_required() && !matches!(standing, Some(Ok(_)));
+            if (is_kept_out || !mesh.peers.restore(peer, now))
                 && let Some(control) = control
             {
                 mesh.contacts.hear_of(peer.wg_pubkey, control, now);
+            }
+            if let Some(restored) = mesh.peers.get_mut(&peer.wg_pubkey) {
+                restored.standing = standing;
             }
         }
         mesh
@@ -205,6 +217,8 @@ impl Mesh {
             Event::Stun(answers) => self.stun_answered(&answers, now),
             Event::Seeds(addresses) => self.contacts.set_seeds(&addresses, now),
             Event::Probed { key, outcome } => self.peers.probed(&key, outcome, now),
+            Event::Certificate(own) => self.set_own_certificate(*own, now),
+            Event::Revoked(revocation) => self.revoke(*revocation, now, &mut effects),
             Event::Leave => {
                 self.say_goodbye(now, &mut effects);
                 self.left = true;
@@ -282,6 +296,7 @@ impl Mesh {
             }));
             effects.push(Effect::PeersChanged);
         }
+        self.expel(now, effects);
         self.replay.lapse(now);
         self.limiter.lapse(now);
         self.lan_limiter.lapse(now);
@@ -342,8 +357,10 @@ impl Mesh {
         let present: BTreeMap<_, _> = found.iter().map(|peer| (peer.key, peer)).collect();
         self.configured.retain(|key, _| present.contains_key(key));
         for device_peer in found.iter().filter(|peer| peer.key != self.settings.public_key) {
-            let news = self.peers.device_saw(device_peer, now);
-            if news {
+            // A tunnel is no certificate: who is kept out is on the device for a moment at most.
+            let is_known = self.peers.get(&device_peer.key).is_some();
+            let may_join = is_known || !self.membership.is_required();
+            if may_join && self.peers.device_saw(device_peer, now) {
                 effects.push(Effect::PeersChanged);
             }
             // What really stands on the device is what the next reconcile compares with.

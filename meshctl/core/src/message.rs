@@ -12,10 +12,13 @@ use serde_json::{Map, Value};
 use crate::envelope::PROTOCOL;
 use crate::key::PublicKey;
 use crate::mesh::NatType;
+use crate::mesh::Standing;
 
 pub const HOSTNAME_MAX_BYTES: usize = 253;
 const ROUTES_MAX: usize = 100;
 const KNOWN_PEERS_MAX: usize = 1000;
+/// Revocations in one message.
+pub(crate) const REVOKED_MAX: usize = 2;
 pub const DEFAULT_LISTEN_PORT: u16 = 51_820;
 
 /// HELLO, REPLY and ANNOUNCE as sent; the field order is the Go daemon's.
@@ -44,7 +47,7 @@ pub struct Announcement {
 }
 
 /// What Go nodes ignore and ours understand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Extension {
     /// A number that differs from one start of the daemon to the next: one that has just started
     /// knows nobody, and whoever hears it greets it at once.
@@ -53,6 +56,12 @@ pub struct Extension {
     /// anybody's choice: one that says otherwise was overheard and sent on.
     #[serde(rename = "type")]
     pub sent: Sent,
+    /// An authority's word that this node is a member. A message that has one is signed.
+    #[serde(rename = "cert", skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Whom an authority took out again, some at a time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub revoked: Vec<String>,
 }
 
 /// What a message was sent as, and on which path.
@@ -100,11 +109,26 @@ pub struct Goodbye {
     protocol: &'static str,
     timestamp: i64,
     wg_pubkey: PublicKey,
+    /// An object for the signature to stand in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kn: Option<Signed>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Signed {
+    #[serde(rename = "type")]
+    sent: &'static str,
 }
 
 impl Goodbye {
     pub fn new(key: PublicKey, timestamp: i64) -> Self {
-        Self { protocol: PROTOCOL, timestamp, wg_pubkey: key }
+        Self { protocol: PROTOCOL, timestamp, wg_pubkey: key, kn: None }
+    }
+
+    /// One that is going to be signed.
+    #[must_use]
+    pub fn to_sign(self) -> Self {
+        Self { kn: Some(Signed { sent: "GOODBYE" }), ..self }
     }
 }
 
@@ -124,6 +148,10 @@ pub struct Heard {
     pub boot: Option<u64>,
     /// Absent from a Go node's messages.
     pub sent: Option<Sent>,
+    pub certificate: Option<String>,
+    pub revoked: Vec<String>,
+    /// Filled in by who examines the message.
+    pub standing: Option<Standing>,
 }
 
 /// One known peer of an announcement, checked.
@@ -198,6 +226,15 @@ pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
         nat_type: text(body, "nat_type").and_then(NatType::parse),
         boot: extension("boot").and_then(Value::as_u64),
         sent: extension("type").and_then(Value::as_str).and_then(Sent::parse),
+        certificate: extension("cert").and_then(Value::as_str).map(str::to_owned),
+        revoked: extension("revoked")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .take(REVOKED_MAX)
+            .filter_map(|text| text.as_str().map(str::to_owned))
+            .collect(),
+        standing: None,
     })
 }
 

@@ -85,6 +85,9 @@ pub struct CachedPeer {
     pub routable_networks: Vec<IpNet>,
     /// Unix seconds.
     pub last_seen: i64,
+    /// By which it is a member, on nodes that know an authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use knit_rpc::Timestamp;
-use knit_rpc::jsonrpc::{MeshPeer, PeerPath, PeerState};
+use knit_rpc::jsonrpc::{KeptOutPeer, MeshPeer, PeerPath, PeerState};
 use knit_runtime::terminal::table::{Cell, Table};
 use knit_runtime::terminal::{self, Colour, Output};
 
-use super::{humane, seen};
+use super::{humane, membership, seen};
 use crate::cli::{PeersArgs, PeersCommand, ShowArgs};
 
 pub(super) async fn run(args: PeersArgs) -> Result<()> {
@@ -14,16 +14,32 @@ pub(super) async fn run(args: PeersArgs) -> Result<()> {
         None => list(&args.show).await,
         Some(PeersCommand::List { show }) => list(&show).await,
         Some(PeersCommand::Count { show }) => count(&show).await,
+        Some(PeersCommand::KeptOut { show }) => kept_out(&show).await,
         Some(PeersCommand::Get { key, show }) => get(&key, &show).await,
     }
 }
 
 async fn list(args: &ShowArgs) -> Result<()> {
-    let (peers, is_ours) = seen::peers(&super::client(&args.socket)).await?;
+    let client = super::client(&args.socket);
+    let (peers, is_ours) = seen::peers(&client).await?;
     if !is_ours && matches!(args.output, Output::Table | Output::Wide) {
         terminal::eprintln(seen::COARSE);
     }
-    Ok(terminal::print_rows(args.output, &peers, |peer| peer.info.pubkey.clone(), table)?)
+    terminal::print_rows(args.output, &peers, |peer| peer.info.pubkey.clone(), table)?;
+    if matches!(args.output, Output::Table | Output::Wide) {
+        let kept_out = membership::kept_out(&client).await?;
+        if !kept_out.is_empty() {
+            let wide = args.output == Output::Wide;
+            terminal::print(&format!("\n{}", membership::kept_out_table(&kept_out, wide)))?;
+        }
+    }
+    Ok(())
+}
+
+async fn kept_out(args: &ShowArgs) -> Result<()> {
+    let peers = membership::kept_out(&super::client(&args.socket)).await?;
+    let key = |peer: &KeptOutPeer| peer.pubkey.clone();
+    Ok(terminal::print_rows(args.output, &peers, key, membership::kept_out_table)?)
 }
 
 async fn count(args: &ShowArgs) -> Result<()> {
@@ -56,10 +72,11 @@ async fn get(key: &str, args: &ShowArgs) -> Result<()> {
 }
 
 fn table(peers: &[MeshPeer], wide: bool) -> Table {
-    let mut table = Table::new(wide)
-        .column("name")
-        .column("mesh address")
-        .column("endpoint")
+    let knows_authority = peers.iter().any(|peer| peer.info.signed.is_some());
+    let table = Table::new(wide).column("name").column("mesh address").column("endpoint");
+    // Without an authority there is nothing to tell.
+    let table = if knows_authority { table.column("signed") } else { table.wide_column("signed") };
+    let mut table = table
         .wide_column("source")
         .wide_column("mesh ipv6")
         .column("state")
@@ -82,6 +99,7 @@ fn table(peers: &[MeshPeer], wide: bool) -> Table {
             Cell::from(&info.hostname),
             Cell::from(&info.mesh_ip),
             Cell::from(&info.endpoint),
+            Cell::from(membership::signed(info.signed.as_ref())),
             Cell::from(peer.endpoint_source.as_deref().unwrap_or_default()),
             Cell::from(peer.mesh_ipv6.as_deref().unwrap_or_default()),
             Cell::coloured(colour_of(peer.state), peer.state.as_str()),

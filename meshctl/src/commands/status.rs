@@ -6,7 +6,7 @@ use anyhow::Result;
 use knit_rpc::jsonrpc::{MeshDetail, PeerCount};
 use knit_runtime::terminal::{self, Colour, Output, printable};
 
-use super::{humane, seen};
+use super::{humane, membership, seen};
 use crate::cli::ShowArgs;
 
 /// Reasons shown without `-o wide`.
@@ -41,6 +41,7 @@ fn text(node: &MeshDetail, wide: bool) -> String {
     rows.push(("discovery", discovery(node)));
     rows.push(("peers", peers(node)));
     rows.extend(routes(node));
+    rows.extend(node.status.membership.iter().flat_map(membership::rows));
     if wide {
         let ports = format!(
             "WireGuard UDP {}, exchange UDP {}, probe TCP {} in the mesh",
@@ -174,6 +175,7 @@ mod tests {
                 engine: Some("kernel".into()),
                 hostname: Some("fra-1\u{1b}[2J".into()),
                 unheard: None,
+                membership: None,
             },
             subnet: "10.45.0.0/16".into(),
             addresses: vec!["10.45.75.206".into()],

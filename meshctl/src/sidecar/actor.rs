@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use ipnet::Ipv4Net;
 use knit_rpc::jsonrpc::{MeshDetail, MeshStatus};
+use meshctl_core::authority::Certificate;
 use meshctl_core::envelope::{self, Kind, NONCE_LEN};
 use meshctl_core::key::PublicKey;
 use meshctl_core::mesh::{Effect, Event, Mesh, PeerConfig, Probe};
@@ -47,6 +48,7 @@ pub(super) struct Inputs {
     pub(super) seeds: mpsc::Receiver<Vec<SocketAddr>>,
     pub(super) probed: mpsc::Receiver<(PublicKey, Probe)>,
     pub(super) stun: mpsc::Receiver<Vec<StunAnswer>>,
+    pub(super) certificates: mpsc::Receiver<Certificate>,
 }
 
 pub(super) struct Actor {
@@ -106,7 +108,10 @@ impl Actor {
                     if query.tells_of_device() {
                         self.poll_device(&mut dirty).await;
                     }
-                    self.answer(query);
+                    self.answer(query, &mut dirty).await;
+                }
+                Some(own) = inputs.certificates.recv() => {
+                    self.on(Event::Certificate(Box::new(own)), &mut dirty).await;
                 }
                 Some(addresses) = inputs.seeds.recv() => {
                     self.on(Event::Seeds(addresses), &mut dirty).await;
@@ -195,6 +200,7 @@ impl Actor {
             Effect::Probe { key, ip } => self.probe(key, ip),
             Effect::MoveAddress(ip) => self.move_address(ip).await,
             Effect::PeersChanged => *dirty = true,
+            Effect::RevocationsChanged => self.state.keep_revocations(self.mesh.revocations()),
             Effect::Report(report) if report.is_warning() => tracing::warn!("{report}"),
             Effect::Report(report) => tracing::info!("{report}"),
         }
@@ -311,7 +317,7 @@ impl Actor {
         });
     }
 
-    fn answer(&mut self, query: Query) {
+    async fn answer(&mut self, query: Query, dirty: &mut bool) {
         let now = self.clock.now();
         // A client that went away does not want its answer.
         match query {
@@ -333,6 +339,16 @@ impl Actor {
                 let peers = self.mesh.peer_details(now);
                 drop(to.send(peers.iter().map(view::mesh_peer).collect()));
             }
+            Query::KeptOut(to) => {
+                drop(to.send(self.mesh.kept_out().map(view::kept_out).collect()));
+            }
+            Query::Revoke(revocation, to) => {
+                let signed = revocation.is_signed_by(&self.mesh.settings().trust.authorities);
+                if signed {
+                    self.on(Event::Revoked(revocation), dirty).await;
+                }
+                let _ = to.send(signed);
+            }
             Query::Count(to) => {
                 let active = self.mesh.active_peers(now).len();
                 let _ = to.send(view::peer_count(active, self.mesh.peers_total()));
@@ -352,6 +368,7 @@ impl Actor {
             engine: Some(self.device.engine().to_owned()),
             hostname: Some(settings.hostname.clone()),
             unheard: Some(unheard.iter().map(ToString::to_string).collect()),
+            membership: view::membership(&self.mesh, self.clock.now()),
         }
     }
 

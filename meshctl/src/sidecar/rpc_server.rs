@@ -15,10 +15,12 @@ mod request;
 pub(super) mod view;
 
 use knit_rpc::jsonrpc::{
-    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, LEAVE, MESH_PEERS, MESH_STATUS,
-    METHOD_NOT_FOUND, MeshDetail, MeshPeer, MeshPeers, MeshStatus, PARSE_ERROR, PEERS_COUNT,
-    PEERS_GET, PEERS_LIST, PING, PeerCount, PeerInfo, PeerList, Pong, STATUS, UNWATCH, WATCH,
+    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, KEPT_OUT, KeptOutList, KeptOutPeer, LEAVE,
+    MESH_PEERS, MESH_STATUS, METHOD_NOT_FOUND, MeshDetail, MeshPeer, MeshPeers, MeshStatus,
+    PARSE_ERROR, PEERS_COUNT, PEERS_GET, PEERS_LIST, PING, PeerCount, PeerInfo, PeerList, Pong,
+    REVOKE, STATUS, UNWATCH, WATCH,
 };
+use meshctl_core::authority::Revocation;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -39,6 +41,9 @@ pub(super) enum Query {
     PeerDetails(oneshot::Sender<Vec<MeshPeer>>),
     /// Not for the socket: the page that is scraped.
     Metrics(oneshot::Sender<String>),
+    KeptOut(oneshot::Sender<Vec<KeptOutPeer>>),
+    /// Answered with whether an authority of this node signed it.
+    Revoke(Box<Revocation>, oneshot::Sender<bool>),
 }
 
 impl Query {
@@ -90,8 +95,8 @@ impl Server {
         match request.method.as_str() {
             WATCH => Outcome::Watch(success(&request.id, &view::SUBSCRIPTION)),
             UNWATCH => Outcome::Unwatch(success(&request.id, &true)),
-            LEAVE if caller == Caller::Group => {
-                let message = "only root and the daemon's own user may tell it to leave";
+            LEAVE | REVOKE if caller == Caller::Group => {
+                let message = "only root and the daemon's own user may tell it to do that";
                 Outcome::Answer(failure(&request.id, INVALID_REQUEST, message))
             }
             LEAVE => Outcome::Leave(success(&request.id, &true)),
@@ -125,11 +130,27 @@ impl Server {
                     || Refusal { code: INVALID_PARAMS, message: format!("peer not found: {key}") };
                 Ok(success(id, &peer.ok_or_else(not_found)?))
             }
+            KEPT_OUT => Ok(success(id, &KeptOutList { peers: self.ask(Query::KeptOut).await? })),
+            REVOKE => self.revoke(request).await,
             other => Err(Refusal {
                 code: METHOD_NOT_FOUND,
                 message: format!("method not found: {other}"),
             }),
         }
+    }
+
+    async fn revoke(&self, request: &Request) -> Result<String, Refusal> {
+        let invalid = |message: &str| Refusal { code: INVALID_PARAMS, message: message.to_owned() };
+        let text = request.params.as_ref().and_then(|params| params.get("revocation"));
+        let text = text.and_then(Value::as_str).unwrap_or_default();
+        let revocation = Revocation::parse(text).map_err(|error| invalid(&error.to_string()))?;
+        let signed = self.ask(|to| Query::Revoke(Box::new(revocation), to)).await?;
+        if signed {
+            return Ok(success(&request.id, &true));
+        }
+        Err(invalid(
+            "no authority that this node knows signed it: join it with --require-signed or --authority, or ask another node",
+        ))
     }
 
     async fn ask<R>(&self, query: impl FnOnce(oneshot::Sender<R>) -> Query) -> Result<R, Refusal> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use knit_runtime::file;
+use meshctl_core::authority::Revocation;
 use meshctl_core::key::PrivateKey;
 use meshctl_core::state_file::{self, CachedPeer, Identity};
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -16,6 +17,7 @@ const FILE_MODE: u32 = 0o600;
 pub(super) struct StateDir {
     identity_path: PathBuf,
     peers_path: PathBuf,
+    revocations_path: PathBuf,
     /// Held until the process ends.
     _lock: Flock<File>,
 }
@@ -45,6 +47,7 @@ impl StateDir {
         Ok(Self {
             identity_path: dir.join(format!("{interface}.json")),
             peers_path: dir.join(format!("{interface}-peers.json")),
+            revocations_path: dir.join(format!("{interface}-revoked")),
             _lock: lock,
         })
     }
@@ -101,6 +104,37 @@ impl StateDir {
         if let Err(error) = file::write_atomic(&self.peers_path, &bytes, FILE_MODE) {
             let path = self.peers_path.display();
             tracing::warn!(%path, %error, "the peer cache cannot be written");
+        }
+    }
+
+    /// The revocations that were heard of, one a line. What is damaged is left out, and loudly:
+    /// others tell it again, but who starts alone would let its holder in.
+    pub(super) fn revocations(&self) -> Vec<Revocation> {
+        let path = self.revocations_path.display();
+        let text = match std::fs::read_to_string(&self.revocations_path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                tracing::error!(%path, %error, "the revocations cannot be read");
+                return Vec::new();
+            }
+        };
+        let mut revocations = Vec::new();
+        for line in text.lines() {
+            match Revocation::parse(line) {
+                Ok(revocation) => revocations.push(revocation),
+                Err(error) => tracing::error!(%path, %error, "a revocation is damaged"),
+            }
+        }
+        revocations
+    }
+
+    pub(super) fn keep_revocations<'a>(&self, all: impl Iterator<Item = &'a Revocation>) {
+        let lines: Vec<&str> = all.map(Revocation::text).collect();
+        let text = lines.join("\n");
+        if let Err(error) = file::write_atomic(&self.revocations_path, text.as_bytes(), FILE_MODE) {
+            let path = self.revocations_path.display();
+            tracing::error!(%path, %error, "the revocations cannot be written");
         }
     }
 }

@@ -11,6 +11,7 @@ mod lifetime;
 mod meshing;
 mod metrics;
 mod routes;
+mod signed;
 mod socket;
 mod support;
 mod transfer;

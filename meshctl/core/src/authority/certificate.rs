@@ -15,7 +15,8 @@ pub const NAME_MAX_BYTES: usize = 63;
 /// Five years: a revocation need not be kept for longer.
 pub const LIFETIME_MAX_SECS: i64 = 5 * 366 * 24 * 3600;
 const FIXED_LEN: usize = 32 + 8 + 8 + 8 + 1;
-const TEXT_MAX_BYTES: usize = PREFIX.len() + (FIXED_LEN + NAME_MAX_BYTES + SIGNATURE_LEN) * 4 / 3 + 2;
+const TEXT_MAX_BYTES: usize =
+    PREFIX.len() + (FIXED_LEN + NAME_MAX_BYTES + SIGNATURE_LEN) * 4 / 3 + 2;
 
 /// What a certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]

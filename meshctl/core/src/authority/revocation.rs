@@ -114,7 +114,9 @@ mod tests {
         assert!(!read.undoes(&terms(NOW + 1)), "a later certificate makes it a member again");
         let other = Terms { key: PrivateKey::from_random([2; 32]).public(), ..terms(NOW - 1) };
         assert!(!read.undoes(&other));
-        assert!(!read.is_over(NOW + LIFETIME_MAX_SECS) && read.is_over(NOW + LIFETIME_MAX_SECS + 1));
+        assert!(
+            !read.is_over(NOW + LIFETIME_MAX_SECS) && read.is_over(NOW + LIFETIME_MAX_SECS + 1)
+        );
     }
 
     #[test]

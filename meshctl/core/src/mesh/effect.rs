@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::membership::Refusal;
 use super::routes::RouteRefusal;
 use crate::envelope::Kind;
 use crate::key::PublicKey;
@@ -33,6 +34,8 @@ pub enum Effect {
     MoveAddress(Ipv4Addr),
     /// What the peer cache holds has changed.
     PeersChanged,
+    /// The revocations to keep have changed.
+    RevocationsChanged,
     Report(Report),
 }
 
@@ -76,6 +79,10 @@ pub enum Report {
     ForeignSubnet { key: PublicKey, ip: Ipv4Addr },
     Clock { from: SocketAddr, off_secs: i64 },
     RouteRefused { by: PublicKey, route: Ipv4Net, why: RouteRefusal },
+    KeptOut { key: PublicKey, hostname: String, why: Refusal },
+    Revoked { key: PublicKey },
+    OwnCertificate { why: Refusal },
+    OwnCertificateEnds { in_secs: i64 },
 }
 
 impl Report {
@@ -115,6 +122,21 @@ impl fmt::Display for Report {
             Self::RouteRefused { by, route, why } => {
                 write!(f, "peer {by} claims the route {route}, which is not used: {why}")
             }
+            Self::KeptOut { key, hostname, why } => {
+                write!(f, "{hostname} ({key}) has the mesh secret and is kept out: {}", why.explain())
+            }
+            Self::Revoked { key } => write!(f, "an authority revoked the membership of {key}"),
+            Self::OwnCertificate { why: Refusal::Revoked } => f.write_str(
+                "this node's certificate was revoked: nodes with --require-signed keep it out",
+            ),
+            Self::OwnCertificate { .. } => f.write_str(
+                "this node's certificate is not valid now, and nodes with --require-signed keep it out: give it a new one by `meshctl authority sign`",
+            ),
+            Self::OwnCertificateEnds { in_secs } => write!(
+                f,
+                "this node's certificate ends in {} h: give it a new one by `meshctl authority sign`",
+                in_secs / 3600
+            ),
             Self::Clock { from, off_secs } => write!(
                 f,
                 "the clock of {from} is {off_secs} s off and it is not heard: set the time on one of the two hosts"

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::HANDSHAKE_LIVE_MS;
+use crate::authority::{Certificate, Revocation};
 use crate::derive::MeshSubnet;
 use crate::key::PublicKey;
 use crate::stun::StunAnswer;
@@ -51,6 +52,10 @@ pub enum Event<'a> {
         key: PublicKey,
         outcome: Probe,
     },
+    /// The user gave this node a certificate.
+    Certificate(Box<Certificate>),
+    /// The user has an authority's word that somebody is no member any more.
+    Revoked(Box<Revocation>),
     /// The node is about to leave the mesh for good.
     Leave,
 }

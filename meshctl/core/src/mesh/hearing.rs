@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::effect::{Effect, Report};
 use super::event::{Now, Path};
+use super::membership::{may_say_goodbye, replay_id};
 use super::observed::Voter;
 use super::peer::Via;
 use super::replay::Seen;
@@ -51,12 +52,13 @@ impl Mesh {
                 return;
             }
         };
+        let may_answer = self.replay.was_answered(&opened.nonce);
         let seen = self.replay.check(opened.nonce, from, now);
         if seen != Seen::First {
             self.counters.drop_for("replayed");
         }
         match (path, opened.kind, seen) {
-            (Path::Exchange, Some(Kind::Hello), Seen::AgainFromTheSame) => {
+            (Path::Exchange, Some(Kind::Hello), Seen::AgainFromTheSame) if may_answer => {
                 let reply = self.reply(from, now);
                 effects.push(reply);
             }
@@ -68,6 +70,7 @@ impl Mesh {
             (Path::Exchange, Some(kind), Seen::First) => {
                 let heard = self.message(Via::from(kind), from, &opened, now, effects);
                 if kind == Kind::Hello && heard {
+                    self.replay.answered(opened.nonce);
                     let reply = self.reply(from, now);
                     effects.push(reply);
                 }
@@ -87,7 +90,7 @@ impl Mesh {
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(heard) = read_announcement(&opened.body) else {
+        let Some(mut heard) = read_announcement(&opened.body) else {
             self.counters.drop_for("malformed");
             return false;
         };
@@ -99,6 +102,19 @@ impl Mesh {
         self.contacts.answered(&heard.key, from, now);
         if heard.key == self.settings.public_key {
             return false;
+        }
+        if !self.lets_in(via, from, &mut heard, opened, now, effects) {
+            self.counters.drop_for("unsigned");
+            return false;
+        }
+        if matches!(heard.standing, Some(Ok(_)))
+            && let Some(id) = replay_id(opened)
+        {
+            match self.replay.check(id, from, now) {
+                Seen::First => {}
+                Seen::AgainFromTheSame => return true,
+                Seen::FromElsewhere => return false,
+            }
         }
         if opened.kind == Some(Kind::Reply)
             && let Some(SocketAddr::V4(seen)) = heard.observed_endpoint
@@ -141,6 +157,12 @@ impl Mesh {
         let is_fresh_start = heard.boot.is_some() && heard.boot != peer.boot;
         peer.boot = heard.boot.or(peer.boot);
         peer.met(via);
+        if let Some(standing) = &heard.standing {
+            if standing.is_ok() {
+                peer.signed_at = Some(now.mono_ms);
+            }
+            peer.standing = Some(standing.clone());
+        }
         if let Some(hostname) = &heard.hostname {
             peer.hostname.clone_from(hostname);
         }
@@ -193,7 +215,12 @@ impl Mesh {
     }
 
     /// Where a message says its sender's WireGuard listens; never inside the mesh itself.
-    fn endpoint_of(&self, via: Via, from: SocketAddr, claim: Claim) -> Option<SocketAddr> {
+    pub(super) fn endpoint_of(
+        &self,
+        via: Via,
+        from: SocketAddr,
+        claim: Claim,
+    ) -> Option<SocketAddr> {
         let address = match (via, claim) {
             (Via::Dht | Via::Gossip | Via::Cache, Claim::Address(address)) => address,
             (_, claim) => SocketAddr::new(from.ip(), claim.port()),
@@ -257,6 +284,9 @@ impl Mesh {
         let Some(key) = read_goodbye(&opened.body) else { return };
         let fresh = opened.timestamp.abs_diff(now.unix) <= GOODBYE_SKEW_MAX_SECS;
         if !fresh || !self.is_from(&key, from.ip()) {
+            return;
+        }
+        if self.peers.get(&key).is_some_and(|peer| !may_say_goodbye(peer, opened)) {
             return;
         }
         let Some(peer) = self.peers.get_mut(&key) else { return };

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::event::Now;
+use super::membership::Standing;
 use super::vitals::Vitals;
 use super::{ACTIVE_MAX_MS, HANDSHAKE_LIVE_MS, HELLO_WHEN_SILENT_MS, NatType};
 use crate::key::PublicKey;
@@ -64,6 +65,9 @@ pub(super) struct Peer {
     pub(super) foreign_subnet_reported: bool,
     pub(super) boot: Option<u64>,
     pub(super) vitals: Vitals,
+    /// What the authorities said of its last message, where one is known.
+    pub(super) standing: Option<Standing>,
+    pub(super) signed_at: Option<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -116,6 +120,8 @@ impl Peer {
             foreign_subnet_reported: false,
             boot: None,
             vitals: Vitals::new(now),
+            standing: None,
+            signed_at: None,
         }
     }
 
@@ -125,6 +131,11 @@ impl Peer {
 
     pub(super) fn is_live(&self, now: Now) -> bool {
         self.handshake_at.is_some_and(|at| now.mono_ms < at + HANDSHAKE_LIVE_MS)
+    }
+
+    /// Whether a member spoke under this key within five minutes.
+    pub(super) fn signed_lately(&self, now: Now) -> bool {
+        self.signed_at.is_some_and(|at| now.mono_ms < at + ACTIVE_MAX_MS)
     }
 
     /// It has been heard, by whatever way.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::effect::PeerConfig;
 use super::event::{DevicePeer, Now, Probe};
+use super::membership::Standing;
 use super::peer::{Peer, Traffic, Via};
 use super::{ACTIVE_MAX_MS, HELLO_EVERY_MS, HELLO_WHEN_SILENT_MS, NatType};
 use crate::derive::MeshSubnet;
@@ -37,6 +38,8 @@ pub struct PeerView {
     pub discovered_via: Vec<&'static str>,
     pub routes: Vec<IpNet>,
     pub latency_ms: Option<u64>,
+    /// What the authorities say of it; `None` when this node knows none.
+    pub standing: Option<Standing>,
 }
 
 impl From<&Peer> for PeerView {
@@ -53,6 +56,7 @@ impl From<&Peer> for PeerView {
             discovered_via: peer.via.iter().map(|via| via.as_str()).collect(),
             routes: peer.routes.clone(),
             latency_ms: peer.rtt_us.map(|micros| micros / 1000),
+            standing: peer.standing.clone(),
         }
     }
 }
@@ -89,6 +93,10 @@ impl PeerTable {
             self.peers.remove(&least);
         }
         Some(self.peers.entry(key).or_insert_with(|| Peer::new(key, now)))
+    }
+
+    pub(super) fn remove(&mut self, key: &PublicKey) {
+        self.peers.remove(key);
     }
 
     pub(super) fn is_taken(&self, ip: IpAddr) -> bool {
@@ -128,6 +136,11 @@ impl PeerTable {
                 endpoint: peer.endpoint_address(),
                 routable_networks: peer.routes.clone(),
                 last_seen: peer.heard_unix,
+                certificate: peer
+                    .standing
+                    .as_ref()
+                    .and_then(|standing| standing.as_ref().ok())
+                    .map(|member| member.certificate().to_owned()),
             })
             .collect()
     }

@@ -22,14 +22,15 @@ pub(super) enum Seen {
 
 #[derive(Default)]
 pub(super) struct Replay {
-    nonces: BTreeMap<[u8; NONCE_LEN], SocketAddr>,
+    /// Where each came from, and whether it is to be answered when it comes again.
+    nonces: BTreeMap<[u8; NONCE_LEN], (SocketAddr, bool)>,
     by_age: VecDeque<(u64, [u8; NONCE_LEN])>,
 }
 
 impl Replay {
     pub(super) fn check(&mut self, nonce: [u8; NONCE_LEN], from: SocketAddr, now: Now) -> Seen {
         match self.nonces.get(&nonce) {
-            Some(first) if *first == from => return Seen::AgainFromTheSame,
+            Some((first, _)) if *first == from => return Seen::AgainFromTheSame,
             Some(_) => return Seen::FromElsewhere,
             None => {}
         }
@@ -38,9 +39,20 @@ impl Replay {
         {
             self.nonces.remove(&oldest);
         }
-        self.nonces.insert(nonce, from);
+        self.nonces.insert(nonce, (from, false));
         self.by_age.push_back((now.mono_ms, nonce));
         Seen::First
+    }
+
+    /// This HELLO got a REPLY: whoever sends it again gets another.
+    pub(super) fn answered(&mut self, nonce: [u8; NONCE_LEN]) {
+        if let Some((_, answered)) = self.nonces.get_mut(&nonce) {
+            *answered = true;
+        }
+    }
+
+    pub(super) fn was_answered(&self, nonce: &[u8; NONCE_LEN]) -> bool {
+        self.nonces.get(nonce).is_some_and(|(_, answered)| *answered)
     }
 
     pub(super) fn lapse(&mut self, now: Now) {

@@ -7,25 +7,36 @@ use super::event::Now;
 use super::peer::Peer;
 use super::{Mesh, NatType};
 use crate::envelope::{Kind, PROTOCOL, sealed_len};
-use crate::message::{Announcement, Extension, Goodbye, KnownPeer, Sent};
+use crate::message::{Announcement, Extension, Goodbye, KnownPeer, REVOKED_MAX, Sent};
+use crate::signature::ADDED_LEN;
 
 /// Longest datagram: it passes every path's MTU, and a Go receiver's buffer many times over.
 const DATAGRAM_MAX_BYTES: usize = 1200;
+/// A signed message has room for no longer name; the system's own are no longer.
+const SIGNED_HOSTNAME_MAX: usize = 64;
 
 impl Mesh {
     pub(super) fn announce(&self, now: Now) -> Effect {
-        Effect::Announce(render(&self.announcement(Sent::Lan, None, now)))
+        let mut announcement = self.announcement(Sent::Lan, None, now);
+        self.add_revocations(&mut announcement, Kind::Announce, now);
+        Effect::Announce(self.finish(&announcement))
     }
 
     pub(super) fn hello(&mut self, to: SocketAddr, now: Now) -> Effect {
         self.contacts.asked(to, now);
-        let announcement = self.announcement(Sent::Hello, None, now);
-        let plaintext = self.with_known_peers(announcement, Kind::Hello, now);
+        let mut announcement = self.announcement(Sent::Hello, None, now);
+        self.add_revocations(&mut announcement, Kind::Hello, now);
+        let plaintext = if self.may_tell(to) {
+            self.with_known_peers(announcement, Kind::Hello, now)
+        } else {
+            self.finish(&announcement)
+        };
         Effect::Send { to, kind: Kind::Hello, plaintext }
     }
 
     pub(super) fn reply(&mut self, to: SocketAddr, now: Now) -> Effect {
-        let announcement = self.announcement(Sent::Reply, Some(to), now);
+        let mut announcement = self.announcement(Sent::Reply, Some(to), now);
+        self.add_revocations(&mut announcement, Kind::Reply, now);
         let plaintext = self.with_known_peers(announcement, Kind::Reply, now);
         Effect::Send { to, kind: Kind::Reply, plaintext }
     }
@@ -44,7 +55,12 @@ impl Mesh {
 
     pub(super) fn say_goodbye(&self, now: Now, effects: &mut Vec<Effect>) {
         let goodbye = Goodbye::new(self.settings.public_key, now.unix);
-        let plaintext = serde_json::to_vec(&goodbye).unwrap_or_default();
+        let plaintext = match self.membership.signer() {
+            Some(signer) => {
+                signer.sign(&serde_json::to_vec(&goodbye.to_sign()).unwrap_or_default())
+            }
+            None => serde_json::to_vec(&goodbye).unwrap_or_default(),
+        };
         let controls = self.peers.all().filter_map(|peer| self.control_of_peer(&peer.key));
         effects.extend(controls.map(|to| Effect::Send {
             to,
@@ -54,11 +70,15 @@ impl Mesh {
     }
 
     fn announcement(&self, sent: Sent, observed: Option<SocketAddr>, now: Now) -> Announcement {
+        let certificate = self.membership.own_certificate().map(|own| own.text().to_owned());
         let wildcard = format!("0.0.0.0:{}", self.settings.listen_port);
         Announcement {
             protocol: PROTOCOL,
             wg_pubkey: self.settings.public_key,
-            hostname: self.settings.hostname.clone(),
+            hostname: match certificate {
+                Some(_) => self.settings.hostname.chars().take(SIGNED_HOSTNAME_MAX).collect(),
+                None => self.settings.hostname.clone(),
+            },
             mesh_ip: self.ip.to_string(),
             mesh_ipv6: self.mesh_ipv6().map(|ip| ip.to_string()),
             wg_endpoint: self
@@ -71,7 +91,32 @@ impl Mesh {
             known_peers: Vec::new(),
             observed_endpoint: observed.map(|address| address.to_string()),
             nat_type: self.nat_type.map(NatType::as_str),
-            kn: Extension { boot: self.settings.boot, sent },
+            kn: Extension { boot: self.settings.boot, sent, certificate, revoked: Vec::new() },
+        }
+    }
+
+    /// Adds what fits of the revocations to tell.
+    fn add_revocations(&self, message: &mut Announcement, kind: Kind, now: Now) {
+        let mut len = self.finished_len(message) + r#","revoked":[]"#.len();
+        for text in self.membership.to_tell(now, REVOKED_MAX) {
+            // With its quotes and a comma.
+            len += text.len() + 3;
+            if sealed_len(kind, len) <= DATAGRAM_MAX_BYTES {
+                message.kn.revoked.push(text.to_owned());
+            }
+        }
+    }
+
+    fn finished_len(&self, message: &Announcement) -> usize {
+        render(message).len() + self.membership.signer().map_or(0, |_| ADDED_LEN)
+    }
+
+    /// The bytes of a message, signed by who has a certificate.
+    fn finish(&self, message: &Announcement) -> Vec<u8> {
+        let plaintext = render(message);
+        match self.membership.signer() {
+            Some(signer) => signer.sign(&plaintext),
+            None => plaintext,
         }
     }
 
@@ -83,7 +128,7 @@ impl Mesh {
             .filter(|peer| peer.is_active(now) && peer.leaving_since.is_none())
             .filter_map(known_peer)
             .collect();
-        let mut len = render(&message).len() + r#","known_peers":[]"#.len();
+        let mut len = self.finished_len(&message) + r#","known_peers":[]"#.len();
         let mut added = 0;
         for index in 0..known.len() {
             let peer = &known[(self.rotation + index) % known.len()];
@@ -96,7 +141,7 @@ impl Mesh {
         }
         self.rotation =
             if added == known.len() { 0 } else { (self.rotation + added) % known.len() };
-        render(&message)
+        self.finish(&message)
     }
 }
 

@@ -3,6 +3,7 @@
 mod hostile;
 mod ipv6;
 mod seen;
+mod signed;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -51,6 +52,7 @@ impl Node {
             introducer: false,
             no_punching: false,
             force_relay: false,
+            trust: Trust::default(),
             keys,
         };
         let ip = Ipv4Addr::new(192, 0, 2, number);
@@ -112,6 +114,7 @@ fn settle(nodes: &mut [Node], now: Now, lan: bool) {
             | Effect::Probe { .. }
             | Effect::Routes(_)
             | Effect::PeersChanged
+            | Effect::RevocationsChanged
             | Effect::Report(_) => continue,
         };
         let from = nodes[sender].control();
@@ -364,6 +367,7 @@ fn a_restart_takes_over_what_was_heard_lately() {
         endpoint: Some("192.0.2.2:51820".parse().unwrap()),
         routable_networks: Vec::new(),
         last_seen: START.unix - age_secs,
+        certificate: None,
     };
     let mut fresh = Node::with_cache(1, None, &[cached(20)]);
     let effects = fresh.mesh.handle(Event::Device(&[]), START);
@@ -528,6 +532,7 @@ fn gossip_goes_through_the_tunnel_with_an_endpoint_and_is_heard() {
         | Effect::Routes(_)
         | Effect::MoveAddress(_)
         | Effect::PeersChanged
+        | Effect::RevocationsChanged
         | Effect::Report(_) => None,
     });
     let (to, plaintext) = gossip.unwrap();

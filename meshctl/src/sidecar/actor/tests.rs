@@ -25,6 +25,7 @@ fn settings(number: u8, keys: &MeshKeys) -> (Settings, PrivateKey) {
         introducer: false,
         no_punching: false,
         force_relay: false,
+        trust: meshctl_core::mesh::Trust::default(),
         keys: keys.clone(),
     };
     (settings, private_key)

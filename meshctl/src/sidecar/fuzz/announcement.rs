@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use meshctl_core::derive::MeshKeys;
 use meshctl_core::envelope::{self, Kind};
 use meshctl_core::key::PrivateKey;
-use meshctl_core::mesh::{Effect, Event, Mesh, Now, Path, Settings};
+use meshctl_core::mesh::{Effect, Event, Mesh, Now, Path, Settings, Trust};
 use meshctl_core::secret::Secret;
 
 use super::fuzz;
@@ -33,6 +33,7 @@ fn no_message_makes_the_node_do_what_it_must_not() {
         introducer: false,
         no_punching: false,
         force_relay: false,
+        trust: Trust::default(),
         keys,
     };
     let fresh = || {
@@ -103,6 +104,7 @@ fn check(effect: &Effect, mesh: &Mesh) -> &'static str {
         Effect::RemovePeer(_) => "remove",
         Effect::Probe { .. } => "probe",
         Effect::PeersChanged => "changed",
+        Effect::RevocationsChanged => "revoked",
         Effect::Report(report) => {
             assert!(!report.to_string().contains(char::is_control), "{report:?}");
             "report"

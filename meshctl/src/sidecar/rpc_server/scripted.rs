@@ -17,6 +17,7 @@ pub(crate) fn status() -> MeshStatus {
         engine: Some("userspace".into()),
         hostname: Some("node-a".into()),
         unheard: Some(vec!["key".into()]),
+        membership: None,
     }
 }
 
@@ -33,6 +34,7 @@ fn peer() -> PeerInfo {
         discovered_via: vec!["lan", "dht"],
         routes: vec!["10.99.2.0/24".parse().unwrap()],
         latency_ms: Some(0),
+        standing: None,
     })
 }
 
@@ -52,6 +54,8 @@ pub(crate) fn server() -> Server {
                     drop(to.send(vec![MeshPeer { info: peer(), ..MeshPeer::default() }]));
                 }
                 Query::Metrics(to) => drop(to.send(String::new())),
+                Query::KeptOut(to) => drop(to.send(Vec::new())),
+                Query::Revoke(_, to) => drop(to.send(false)),
                 Query::Count(to) => {
                     let _ = to.send(view::peer_count(1, 3));
                 }

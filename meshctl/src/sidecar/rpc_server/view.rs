@@ -1,11 +1,12 @@
 //! The mesh's state in the socket's words.
 
 use knit_rpc::jsonrpc::{
-    LanDetail, LanInterface, MeshDetail, MeshPeer, MeshStatus, PeerCount, PeerInfo, PeerPath,
-    PeerState, PeerStates, RefusedRoute, SeedDetail, UsedRoute,
+    KeptOutPeer, LanDetail, LanInterface, MembershipStatus, MeshDetail, MeshPeer, MeshStatus,
+    OwnCertificate, PeerCount, PeerInfo, PeerPath, PeerState, PeerStates, RefusedRoute, SeedDetail,
+    Signed, UsedRoute,
 };
 use meshctl_core::key::PublicKey;
-use meshctl_core::mesh::{Mesh, Now, PeerDetail, PeerState as State, PeerView};
+use meshctl_core::mesh::{KeptOut, Member, Mesh, Now, PeerDetail, PeerState as State, PeerView};
 
 use crate::sidecar::net::interfaces::LanAddress;
 use crate::sidecar::wg::MTU;
@@ -24,7 +25,51 @@ pub(crate) fn peer_info(peer: &PeerView) -> PeerInfo {
         discovered_via: peer.discovered_via.iter().map(|via| (*via).to_owned()).collect(),
         routable_networks: peer.routes.iter().map(ToString::to_string).collect(),
         latency_ms: peer.latency_ms,
+        signed: peer.standing.as_ref().map(|standing| match standing {
+            Ok(member) => signed(Signed::SIGNED, Some(member)),
+            Err(why) => signed(why.as_str(), None),
+        }),
     }
+}
+
+pub(crate) fn kept_out(one: &KeptOut) -> KeptOutPeer {
+    KeptOutPeer {
+        pubkey: one.key.to_string(),
+        hostname: one.hostname.clone(),
+        from: one.from.map(|from| from.to_string()).unwrap_or_default(),
+        last_seen: rfc3339(one.last_seen_unix),
+        signed: signed(one.why.as_str(), one.member.as_deref()),
+        why: one.why.explain().to_owned(),
+    }
+}
+
+fn signed(state: &str, member: Option<&Member>) -> Signed {
+    Signed {
+        state: state.to_owned(),
+        name: member.map(|member| member.terms.name.clone()),
+        by: member.map(|member| member.by.short()),
+        expires: member.map(|member| rfc3339(member.terms.expires)),
+    }
+}
+
+/// What this node believes of authorities; `None` when it has nothing to do with any.
+pub(crate) fn membership(mesh: &Mesh, now: Now) -> Option<MembershipStatus> {
+    let trust = &mesh.settings().trust;
+    let own = mesh.own_certificate();
+    if trust.authorities.is_empty() && own.is_none() {
+        return None;
+    }
+    let problem = mesh.own_refusal(now).map(|why| why.explain().to_owned());
+    Some(MembershipStatus {
+        authorities: trust.authorities.iter().map(ToString::to_string).collect(),
+        required: trust.required,
+        kept_out: u64::try_from(mesh.kept_out().count()).unwrap_or(u64::MAX),
+        certificate: own.map(|own| OwnCertificate {
+            name: own.terms().name.clone(),
+            expires: rfc3339(own.terms().expires),
+            problem,
+        }),
+    })
 }
 
 pub(crate) fn peer_count(active: usize, total: usize) -> PeerCount {

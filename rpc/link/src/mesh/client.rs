@@ -13,9 +13,9 @@ use jsonrpsee::core::client::{
 use jsonrpsee::core::params::{ArrayParams, ObjectParams};
 use jsonrpsee::core::traits::ToRpcParams;
 use knit_rpc::jsonrpc::{
-    LEAVE, MESH_PEERS, MESH_STATUS, METHOD_NOT_FOUND, MeshDetail, MeshPeer, MeshPeers, MeshStatus,
-    PEERS_COUNT, PEERS_GET, PEERS_LIST, PING, PeerCount, PeerInfo, PeerList, Pong, STATUS, UNWATCH,
-    WATCH,
+    KEPT_OUT, KeptOutList, KeptOutPeer, LEAVE, MESH_PEERS, MESH_STATUS, METHOD_NOT_FOUND,
+    MeshDetail, MeshPeer, MeshPeers, MeshStatus, PEERS_COUNT, PEERS_GET, PEERS_LIST, PING,
+    PeerCount, PeerInfo, PeerList, Pong, REVOKE, STATUS, UNWATCH, WATCH,
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
@@ -110,6 +110,24 @@ impl MeshClient {
     pub async fn leave(&self) -> Result<(), MeshError> {
         let _: serde_json::Value = self.call(LEAVE, ArrayParams::new()).await?;
         Ok(())
+    }
+
+    /// Hands over an authority's word that a node is no member any more.
+    pub async fn revoke(&self, revocation: &str) -> Result<(), MeshError> {
+        let mut params = ObjectParams::new();
+        params.insert("revocation", revocation).map_err(|source| MeshError::Protocol {
+            path: self.path.to_path_buf(),
+            method: REVOKE,
+            source: source.into(),
+        })?;
+        let _: serde_json::Value = self.call(REVOKE, params).await?;
+        Ok(())
+    }
+
+    /// Who has the mesh secret and is kept out, sorted by key.
+    pub async fn kept_out(&self) -> Result<Vec<KeptOutPeer>, MeshError> {
+        let list: KeptOutList = self.call(KEPT_OUT, ArrayParams::new()).await?;
+        Ok(list.peers)
     }
 
     /// Follows the daemon's status on a connection of its own.

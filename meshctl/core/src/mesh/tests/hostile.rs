@@ -385,6 +385,7 @@ fn what_an_earlier_run_heard_moves_nobody_after_a_restart() {
         endpoint: Some("192.0.2.2:51820".parse().unwrap()),
         routable_networks: Vec::new(),
         last_seen: START.unix - 20,
+        certificate: None,
     };
     let overheard = two.announce(Now { unix: START.unix - 60, ..START });
     let mut one = Node::with_cache(1, None, &[cached]);
