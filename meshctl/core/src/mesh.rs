@@ -67,6 +67,7 @@ const ANNOUNCE_EVERY_MS: u64 = 5_000;
 const ANNOUNCE_JITTER_MS: u64 = 500;
 /// Soon after the start an announce is repeated: the first one may meet a network not yet ready.
 const FIRST_ANNOUNCES_MS: [u64; 3] = [200, 500, 1_500];
+const RECONCILE_EVERY_MS: u64 = 1_000;
 const HELLO_WHEN_SILENT_MS: u64 = 45_000;
 const HELLO_EVERY_MS: u64 = 15_000;
 const GOSSIP_EVERY_MS: u64 = 10_000;
@@ -134,6 +135,8 @@ pub struct Mesh {
     /// What was last asked to be routed; nothing has been before the first time.
     routed: Option<Vec<Ipv4Net>>,
     configured: BTreeMap<PublicKey, PeerConfig>,
+    /// When what is wanted on the device is worked out again for time's sake alone.
+    reconcile_at: u64,
     announce_at: u64,
     announces: u64,
     gossip_at: u64,
@@ -172,6 +175,7 @@ impl Mesh {
             routes: Routes::new(&settings.accept_routes),
             routed: None,
             configured: BTreeMap::new(),
+            reconcile_at: now.mono_ms,
             announce_at: now.mono_ms,
             announces: 0,
             gossip_at: now.mono_ms + GOSSIP_EVERY_MS,
@@ -202,8 +206,9 @@ impl Mesh {
         if self.left {
             return effects;
         }
-        // Most messages and probes change nothing on the device: the next tick is soon enough for
-        // what time alone changes, and going through all peers for each would cost a large mesh.
+        // Going through all peers for each event would cost a large mesh. Most messages and probes
+        // change nothing on the device, and what time alone changes there may wait a second.
+        let is_tick = matches!(event, Event::Tick);
         let is_routine = matches!(event, Event::Datagram { .. } | Event::Probed { .. });
         match event {
             Event::Tick => {}
@@ -231,7 +236,10 @@ impl Mesh {
         }
         self.lapse(now, &mut effects);
         self.speak_when_due(now, &mut effects);
-        self.reconcile(now, &mut effects);
+        if !is_tick || now.mono_ms >= self.reconcile_at || effects.contains(&Effect::PeersChanged) {
+            self.reconcile(now, &mut effects);
+            self.reconcile_at = now.mono_ms + RECONCILE_EVERY_MS;
+        }
         self.probe_when_due(now, &mut effects);
         effects
     }
@@ -259,6 +267,10 @@ impl Mesh {
     /// The peers heard within five minutes, sorted by key.
     pub fn active_peers(&self, now: Now) -> Vec<PeerView> {
         self.peers.all().filter(|peer| peer.is_active(now)).map(PeerView::from).collect()
+    }
+
+    pub fn active_count(&self, now: Now) -> usize {
+        self.peers.all().filter(|peer| peer.is_active(now)).count()
     }
 
     /// The networks behind peers that are used, sorted.

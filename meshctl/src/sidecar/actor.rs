@@ -350,7 +350,7 @@ impl Actor {
                 let _ = to.send(signed);
             }
             Query::Count(to) => {
-                let active = self.mesh.active_peers(now).len();
+                let active = self.mesh.active_count(now);
                 let _ = to.send(view::peer_count(active, self.mesh.peers_total()));
             }
         }
@@ -389,7 +389,7 @@ impl Actor {
             }
             !same
         });
-        let peers = self.mesh.active_peers(self.clock.now()).len();
+        let peers = self.mesh.active_count(self.clock.now());
         let text = format!("{}, {peers} peers", status.mesh_ip);
         if text != self.said {
             knit_runtime::notify::status(&text);

@@ -5,7 +5,6 @@
 mod clash;
 mod client;
 mod commands;
-mod doctor;
 mod guest;
 mod ipv6;
 mod lifetime;

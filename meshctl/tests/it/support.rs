@@ -164,7 +164,7 @@ impl Drop for Lan {
 
 /// A running `meshctl join`. Dropping it kills it, and shows its log when the test fails.
 pub(crate) struct Daemon {
-    child: Child,
+    pub(crate) child: Child,
     log: PathBuf,
     pub(crate) client: MeshClient,
 }

@@ -150,7 +150,8 @@ impl PeerTable {
     pub(super) fn device_saw(&mut self, seen: &DevicePeer, now: Now) -> bool {
         if let Some(peer) = self.get_mut(&seen.key) {
             if peer.vitals.received(seen.rx_bytes, now) {
-                peer.heard(now);
+                peer.heard_at = now.mono_ms;
+                peer.heard_unix = now.unix;
             }
             let traffic = Traffic { rx_bytes: seen.rx_bytes, tx_bytes: seen.tx_bytes };
             peer.traffic = Some(traffic);

@@ -26,13 +26,21 @@ pub const PROBE_MAX_MS: u64 = 1_200;
 pub(super) struct Vitals {
     pub(super) alive_at: u64,
     rx_bytes: Option<u64>,
+    /// When the counter was looked at last.
+    looked_at: u64,
     probed_at: Option<u64>,
     probe_failed: bool,
 }
 
 impl Vitals {
     pub(super) fn new(now: Now) -> Self {
-        Self { alive_at: now.mono_ms, rx_bytes: None, probed_at: None, probe_failed: false }
+        Self {
+            alive_at: now.mono_ms,
+            rx_bytes: None,
+            looked_at: now.mono_ms,
+            probed_at: None,
+            probe_failed: false,
+        }
     }
 
     pub(super) fn is_alive(&mut self, now: Now) {
@@ -40,13 +48,16 @@ impl Vitals {
         self.probe_failed = false;
     }
 
-    /// Takes the device's counter in; returns whether something has come since the last time.
+    /// Takes the device's counter in; returns whether something has come since the last time. It
+    /// may have come right after that: a sign of life is not made younger than it can be.
     pub(super) fn received(&mut self, rx_bytes: u64, now: Now) -> bool {
         let grew = self.rx_bytes.is_some_and(|before| rx_bytes > before);
         self.rx_bytes = Some(rx_bytes);
         if grew {
-            self.is_alive(now);
+            self.alive_at = self.alive_at.max(self.looked_at);
+            self.probe_failed = false;
         }
+        self.looked_at = now.mono_ms;
         grew
     }
 
@@ -150,9 +161,20 @@ mod tests {
             assert!(!vitals.is_probe_due(false, at(ms)));
         }
         assert!(vitals.is_probe_due(true, at(59_900)), "but its latency is measured");
-        vitals.probed(Probe::Silence, at(60_100));
+        vitals.probed(Probe::Silence, at(59_100));
         assert!(!vitals.is_unheard(at(70_000)), "it was heard while the probe was on its way");
         assert!(!vitals.received(59_500, at(70_000)));
+    }
+
+    /// The answer to a probe shows twice, at once and when the device is looked at.
+    #[test]
+    fn what_is_seen_late_does_not_count_as_late() {
+        let mut vitals = Vitals::new(at(0));
+        vitals.received(500, at(1_000));
+        vitals.probed(Probe::Pong { micros: 100 }, at(1_100));
+        assert!(vitals.received(900, at(2_000)));
+        let (_, unheard) = silence(&mut vitals, 2_000);
+        assert_eq!(unheard, Some(5_600), "4.5 s after the answer");
     }
 
     #[test]
