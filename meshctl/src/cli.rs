@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Peers(PeersArgs),
     /// Ask a node for echoes through the mesh
     Ping(PingArgs),
+    /// Find what on this host keeps the mesh from working, each with the way out
+    Doctor(DoctorArgs),
     /// Show every host: what the mesh and what the server know of it
     Nodes(NodesArgs),
     /// Make a mesh authority, sign members and take their membership back
@@ -120,6 +122,20 @@ pub(crate) struct PingArgs {
 
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+
+    /// File that holds the mesh secret: with it the mesh's ports and addresses are known without a daemon
+    #[arg(long, env = "WGMESH_SECRET_FILE", value_name = "PATH")]
+    pub(crate) secret_file: Option<PathBuf>,
+
+    /// Where the daemon keeps its keys
+    #[arg(long, default_value = "/var/lib/wgmesh", value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

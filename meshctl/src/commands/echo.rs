@@ -4,7 +4,9 @@ mod packet;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
@@ -66,5 +68,31 @@ impl Echo {
                 return Ok(Some(sequence));
             }
         }
+    }
+
+    /// One request of `len` bytes; how long its answer took, `None` when there is none in `max`.
+    pub(super) async fn ask(
+        &self,
+        sequence: u16,
+        len: usize,
+        max: Duration,
+    ) -> io::Result<Option<Duration>> {
+        let start = Instant::now();
+        self.send(sequence, len).await?;
+        while let Some(answered) = self.reply(start + max).await? {
+            if answered == sequence {
+                return Ok(Some(start.elapsed()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the kernel knows of the path: no larger packet goes through in one piece.
+    pub(super) fn path_mtu(&self) -> Option<usize> {
+        if self.is_v6 {
+            return None;
+        }
+        let mtu = getsockopt(&self.socket, sockopt::IpMtu).ok()?;
+        usize::try_from(mtu).ok()
     }
 }

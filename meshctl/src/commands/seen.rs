@@ -45,3 +45,9 @@ pub(super) async fn peers(client: &MeshClient) -> Result<(Vec<MeshPeer>, bool), 
         other => Ok((other?, true)),
     }
 }
+
+/// What people call a peer: its name, or whatever else is known of it.
+pub(super) fn name(peer: &MeshPeer) -> String {
+    let names = [&peer.info.hostname, &peer.info.mesh_ip, &peer.info.pubkey];
+    names.into_iter().find(|name| !name.is_empty()).cloned().unwrap_or_default()
+}

@@ -5,6 +5,7 @@
 mod clash;
 mod client;
 mod commands;
+mod doctor;
 mod guest;
 mod ipv6;
 mod lifetime;

@@ -123,6 +123,8 @@ pub struct MeshDetail {
     pub lan: LanDetail,
     pub seeds: Vec<SeedDetail>,
     pub peers: PeerStates,
+    /// Whether it is willing to introduce and to relay.
+    pub introducer: bool,
     pub routes_advertised: Vec<String>,
     /// Where routes of peers are used.
     pub accept_routes: Vec<String>,

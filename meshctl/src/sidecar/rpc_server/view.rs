@@ -155,6 +155,7 @@ pub(crate) fn detail(status: MeshStatus, mesh: &Mesh, lan: &[LanAddress], now: N
         },
         seeds,
         peers: states(&peers),
+        introducer: settings.introducer,
         routes_advertised: settings.routes.iter().map(ToString::to_string).collect(),
         accept_routes: settings.accept_routes.iter().map(ToString::to_string).collect(),
         routes_used: used.collect(),
