@@ -40,6 +40,7 @@ async fn main() {
         state_dir: Some(state.path().to_owned()),
         mesh_socket: Some("/nonexistent".into()),
         listen: vec![IpAddr::V4(ADDRESS)],
+        socket: Some(state.path().join("api.sock")),
         port: Some(PORT),
         nats_port: Some(PORT + 1),
         nats_monitor_port: Some(PORT + 2),
@@ -47,7 +48,7 @@ async fn main() {
     };
     let config = Config::load(options).unwrap();
     let server = tokio::spawn(knit_server::server::run(config, stop.clone()));
-    let api = ApiClient::new(&format!("http://{ADDRESS}:{PORT}")).unwrap();
+    let api = ApiClient::on_socket(&state.path().join("api.sock")).unwrap();
     let mut node = Node::join(&api).await;
     let mut accepted = Vec::new();
     let mut assigned = Vec::new();

@@ -16,6 +16,7 @@ mod networks;
 pub mod nodes;
 pub mod reports;
 mod tell;
+pub mod tokens;
 pub mod views;
 mod volumes;
 pub mod world;
@@ -32,6 +33,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use crate::feed::Feed;
 use crate::identity::Identity;
 use crate::store::{Store, StoreError};
+use tokens::Tokens;
 pub use world::World;
 
 /// Why something could not be done.
@@ -63,6 +65,7 @@ pub struct App {
     pub identity: Identity,
     pub store: Store,
     pub feed: Feed,
+    pub tokens: Tokens,
     /// Where each node's subnet comes from.
     pub container_subnet: Ipv4Net,
     /// What agents are told to connect to; none while the mesh address is awaited.
@@ -89,10 +92,12 @@ impl App {
         let snapshot = store.snapshot(identity.cluster.clone(), clock::now()).await?;
         let last_reports = store.last_reports().await?;
         let removed = store.removed_nodes().await?;
+        let tokens = Tokens::new(store.tokens().await?);
         Ok(Self {
             identity,
             store,
             feed: Feed::default(),
+            tokens,
             container_subnet,
             nats_url: watch::Sender::new(None),
             bus_state: watch::Sender::new(BusState::Connecting),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
-use knit_rpc::api::{API_PORT, NATS_MONITOR_PORT, NATS_PORT};
+use knit_rpc::api::{API_PORT, API_SOCKET, NATS_MONITOR_PORT, NATS_PORT};
 use knit_runtime::config::ConfigError;
 use knit_runtime::log::LogArgs;
 use serde::Deserialize;
@@ -24,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the server
     Run(Box<Options>),
+    /// Make the cluster's keys, its database and its first admin token, which is printed once
+    Init(Box<Options>),
     /// Print what an external NATS server has to have in its configuration (holds no secret)
     NatsConfig(Box<Options>),
 }
@@ -43,6 +45,11 @@ pub struct Options {
     /// Address to listen on instead of loopback and the mesh address; repeatable
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<IpAddr>,
+
+    /// Unix socket where root and the server's own user are admins without a token
+    /// [default: /run/knit/server.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 
     /// Port of the REST API [default: 7400]
     #[arg(long)]
@@ -80,6 +87,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub mesh_socket: Option<PathBuf>,
     pub listen: Vec<IpAddr>,
+    pub socket: PathBuf,
     pub port: u16,
     pub nats_url: Option<String>,
     pub nats_binary: PathBuf,
@@ -107,6 +115,7 @@ impl Config {
                 .unwrap_or_else(|| "/var/lib/knit-server".into()),
             mesh_socket: flags.mesh_socket.or(file.mesh_socket),
             listen,
+            socket: flags.socket.or(file.socket).unwrap_or_else(|| API_SOCKET.into()),
             port: flags.port.or(file.port).unwrap_or(API_PORT),
             nats_url: flags.nats_url.or(file.nats_url),
             nats_binary: flags
@@ -131,6 +140,11 @@ impl Config {
 
     pub fn identity(&self) -> PathBuf {
         self.state_dir.join("identity.json")
+    }
+
+    /// Where `init` leaves the first token.
+    pub fn admin_token(&self) -> PathBuf {
+        self.state_dir.join("admin.token")
     }
 
     pub fn nats_dir(&self) -> PathBuf {

@@ -1,10 +1,11 @@
 //! The REST API. Every path answers under `/v1` and without it.
 //!
 //! ```text
-//! request ─> request id, span ─> catch panic ─> router ─> handler ─> app
+//! request ─> request id, span ─> catch panic ─> who asks ─> router ─> handler ─> app
 //!                    └ an error of any origin leaves as ErrorBody with that id
 //! ```
 
+pub mod access;
 pub mod deployments;
 pub mod error;
 pub mod events;
@@ -14,6 +15,7 @@ pub mod networks;
 pub mod nodes;
 mod params;
 pub mod rollouts;
+pub mod tokens;
 pub mod volumes;
 pub mod why;
 
@@ -29,6 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use access::Failures;
 
 /// Bytes of a request's body, at most: a manifest's limit and a little.
 const BODY_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
@@ -37,8 +40,16 @@ const BODY_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
 #[derive(Clone)]
 pub struct Shared {
     pub app: Arc<App>,
+    /// Wrong tokens of late.
+    pub failures: Arc<Failures>,
     /// Ends streams, so that the server can stop.
     pub stop: CancellationToken,
+}
+
+impl Shared {
+    pub fn new(app: Arc<App>, stop: CancellationToken) -> Self {
+        Self { app, failures: Arc::default(), stop }
+    }
 }
 
 #[derive(OpenApi)]
@@ -65,6 +76,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/openapi.json", get(serve_document))
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
+        .layer(middleware::from_fn_with_state(shared.clone(), access::identify))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(error::request_id))
@@ -93,6 +105,9 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(nodes::show, nodes::patch, nodes::remove))
         .routes(routes!(nodes::register))
         .routes(routes!(nodes::instances))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(tokens::whoami))
         .routes(routes!(events::events))
         .routes(routes!(health::ping))
         .routes(routes!(health::healthz))

@@ -31,6 +31,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let config = Config::load(*options)?;
             knit_server::server::run(config, knit_runtime::signal::shutdown()).await
         }
+        Command::Init(options) => {
+            let text = knit_server::server::init(&Config::load(*options)?).await?;
+            knit_runtime::terminal::print(&text).context("the token could not be printed")
+        }
         Command::NatsConfig(options) => {
             let text = knit_server::server::nats_config(&Config::load(*options)?)?;
             knit_runtime::terminal::print(&text).context("the configuration could not be printed")

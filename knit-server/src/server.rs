@@ -20,7 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::http::listen::Listeners;
+use crate::app::tokens;
+use crate::http::listen::{self, Listeners, bind_socket};
 use crate::http::{Shared, router};
 use crate::identity::Identity;
 use crate::loops;
@@ -28,6 +29,7 @@ use crate::store::Store;
 
 /// How long requests under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
+const TOKEN_FILE_MODE: u32 = 0o600;
 
 /// Runs the server until `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
@@ -38,9 +40,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         state = %config.state_dir.display(),
         "knit-server starts"
     );
-    let shared = Shared { app: Arc::clone(&app), stop: stop.clone() };
-    let mut listeners = Listeners::new(router(shared), config.port);
+    let router = router(Shared::new(Arc::clone(&app), stop.clone()));
+    let mut listeners = Listeners::new(router.clone(), config.port);
     let tasks = TaskTracker::new();
+    answer_on_socket(&config, router, &tasks, &stop);
     let address = follow_mesh(&config, &app, &tasks, &stop);
     {
         let (app, stop) = (Arc::clone(&app), stop.clone());
@@ -81,6 +84,25 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Makes a cluster's keys, database and first token; returns what is to be printed.
+pub async fn init(config: &Config) -> anyhow::Result<String> {
+    let (identity, store) = open(config).await?;
+    let Some(token) = tokens::first_token(&store).await? else {
+        anyhow::bail!(
+            "{} has tokens already, and none can be shown again: as root on this host, with the \
+             server running, `knit token create --role admin NAME` makes another",
+            config.state_dir.display()
+        );
+    };
+    let path = config.admin_token();
+    let line = format!("{}\n", token.expose());
+    knit_runtime::file::write_atomic(&path, line.as_bytes(), TOKEN_FILE_MODE)
+        .with_context(|| format!("{} could not be written", path.display()))?;
+    store.close().await;
+    tracing::info!(cluster = %identity.cluster, "a cluster was made");
+    Ok(line)
+}
+
 /// Prints what an external NATS server has to know.
 pub fn nats_config(config: &Config) -> anyhow::Result<String> {
     Config::make_state_dir(&config.state_dir).context("the state directory cannot be made")?;
@@ -89,13 +111,43 @@ pub fn nats_config(config: &Config) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string_pretty(&trust)?))
 }
 
+/// Answers root on this host. A server that cannot is one all the same.
+fn answer_on_socket(
+    config: &Config,
+    router: axum::Router,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let path = config.socket.clone();
+    match bind_socket(&path) {
+        Ok(listener) => {
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                listen::answer(listener, router, stop).await;
+                let _ = std::fs::remove_file(path);
+            });
+        }
+        Err(error) => {
+            tracing::warn!(
+                socket = %path.display(), %error,
+                "the socket cannot be made: on this host too only a token opens the API"
+            );
+        }
+    }
+}
+
 async fn load(config: &Config) -> anyhow::Result<App> {
+    let (identity, store) = open(config).await?;
+    Ok(App::load(identity, store, config.container_subnet).await?)
+}
+
+async fn open(config: &Config) -> anyhow::Result<(Identity, Store)> {
     Config::make_state_dir(&config.state_dir).with_context(|| {
         format!("the state directory {} cannot be made", config.state_dir.display())
     })?;
     let identity = Identity::load_or_create(&config.identity(), &config.database())?;
     let store = Store::open(&config.database(), &identity.cluster).await?;
-    Ok(App::load(identity, store, config.container_subnet).await?)
+    Ok((identity, store))
 }
 
 /// Follows the mesh address and the mesh's peers.

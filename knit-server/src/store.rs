@@ -12,6 +12,7 @@ pub mod networks;
 pub mod nodes;
 pub mod reports;
 mod snapshot;
+pub mod tokens;
 pub mod volumes;
 
 use std::path::{Path, PathBuf};

@@ -14,6 +14,8 @@ use crate::spec::{DeploymentSpec, PortSpec, VolumeName};
 
 /// Port of the REST API.
 pub const API_PORT: u16 = 7400;
+/// Where the server answers on its own host.
+pub const API_SOCKET: &str = "/run/knit/server.sock";
 /// Port of NATS for clients.
 pub const NATS_PORT: u16 = 7422;
 /// Port of NATS' monitor, on loopback.

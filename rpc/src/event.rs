@@ -58,3 +58,16 @@ pub enum EventKind {
         message: Option<String>,
     },
 }
+
+impl EventKind {
+    /// The project that it happened in, if it is one project's business.
+    pub fn project(&self) -> Option<&ProjectName> {
+        match self {
+            Self::DeploymentChanged { project, .. }
+            | Self::DeploymentRemoved { project, .. }
+            | Self::RolloutChanged { project, .. }
+            | Self::InstanceChanged { project, .. } => Some(project),
+            Self::NodeChanged { .. } | Self::NodeRebooted { .. } => None,
+        }
+    }
+}

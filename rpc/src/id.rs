@@ -95,6 +95,10 @@ id! {
     SpecHash, "spec hash", check_hex32
 }
 id! {
+    /// The part of an API token that is no secret: 8 lower-case hex digits.
+    TokenId, "token id", check_hex8
+}
+id! {
     /// A deployment's name within its project: a DNS label of at most 63 characters.
     DeploymentName, "deployment name", check_dns_label
 }
@@ -126,6 +130,13 @@ impl NodeId {
 impl ClusterId {
     /// Writes 16 random bytes as an id.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(hex::encode(bytes).into())
+    }
+}
+
+impl TokenId {
+    /// Writes 4 random bytes as an id.
+    pub fn from_bytes(bytes: [u8; 4]) -> Self {
         Self(hex::encode(bytes).into())
     }
 }
@@ -166,6 +177,10 @@ fn check_hex32(text: &str) -> Result<(), &'static str> {
 
 fn check_hex16(text: &str) -> Result<(), &'static str> {
     if check_hex(text, 16) { Ok(()) } else { Err("is not 16 lower-case hex digits") }
+}
+
+fn check_hex8(text: &str) -> Result<(), &'static str> {
+    if check_hex(text, 8) { Ok(()) } else { Err("is not 8 lower-case hex digits") }
 }
 
 fn check_dns_label(text: &str) -> Result<(), &'static str> {

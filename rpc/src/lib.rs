@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! spec      what users write (YAML, JSON, TOML), every problem at once with its line
-//! api       REST bodies
+//! api       REST bodies        access    who may use the API: roles, tokens
 //! message   NATS bodies          subject   NATS subjects
 //! jsonrpc   the mesh sidecar's socket
 //! id        names and ids as parsed newtypes
@@ -12,6 +12,7 @@
 //! Invariant: what users write is strict, what programs send ignores unknown keys, so that a
 //! server of version N works with agents of version N−1.
 
+pub mod access;
 pub mod api;
 pub mod constraint;
 pub mod event;

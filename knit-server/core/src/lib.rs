@@ -8,6 +8,7 @@
 //! Invariant: nothing here reads a clock, a socket, a file, the environment or a random number;
 //! `now` and ids are arguments. Equal arguments give equal results.
 
+pub mod access;
 pub mod adoption;
 pub mod assignment;
 pub mod eligibility;

@@ -11,8 +11,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Shared;
+use super::access::Caller;
 use super::error::{ApiError, summary};
-use super::params::{Expected, InProject, names, project_name};
+use super::params::{Expected, InProject, listed, names};
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct PlanOnly {
@@ -35,10 +36,13 @@ pub struct WithVolumes {
 )]
 pub async fn list(
     State(shared): State<Shared>,
+    caller: Caller,
     Query(query): Query<InProject>,
 ) -> Result<Json<Vec<DeploymentView>>, ApiError> {
-    let project = query.project.map(project_name).transpose()?;
-    Ok(Json(shared.app.deployments(project.as_ref()).await))
+    let project = listed(&caller, query.project)?;
+    let mut found = shared.app.deployments(project.as_ref()).await;
+    found.retain(|view| caller.sees(&view.project));
+    Ok(Json(found))
 }
 
 /// Takes a deployment in; it is carried out from then on, whoever watches. Or only says what would
@@ -63,6 +67,7 @@ pub async fn list(
 )]
 pub async fn submit(
     State(shared): State<Shared>,
+    caller: Caller,
     Query(query): Query<Expected>,
     Query(only): Query<PlanOnly>,
     headers: HeaderMap,
@@ -73,9 +78,11 @@ pub async fn submit(
         .map_err(|_| ApiError::invalid("the manifest is not UTF-8 text", Vec::new()))?;
     let spec = parse(text, format).map_err(problems)?;
     if only.plan_only {
+        caller.views(&spec.project)?;
         let plan = shared.app.plan_only(spec, query.revision).await?;
         return Ok(Json(plan).into_response());
     }
+    caller.deploys(&spec.project)?;
     let accepted = shared.app.submit(spec, query.revision).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
@@ -87,10 +94,12 @@ pub async fn submit(
 )]
 pub async fn show(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
 ) -> Result<Json<DeploymentView>, ApiError> {
     let (project, name) = names(query.project, name)?;
+    caller.views(&project)?;
     Ok(Json(shared.app.deployment(&project, &name).await?))
 }
 
@@ -107,12 +116,14 @@ pub async fn show(
 )]
 pub async fn remove(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
     Query(expected): Query<Expected>,
     Query(with): Query<WithVolumes>,
 ) -> Result<StatusCode, ApiError> {
     let (project, name) = names(query.project, name)?;
+    caller.deploys(&project)?;
     let ran = shared.app.remove(&project, &name, with.volumes, expected.revision).await?;
     Ok(if ran { StatusCode::ACCEPTED } else { StatusCode::NO_CONTENT })
 }

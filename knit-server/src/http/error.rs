@@ -1,5 +1,7 @@
 //! Every error of the API, in one shape.
 
+use std::time::Duration;
+
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -18,11 +20,18 @@ pub struct ApiError {
     code: &'static str,
     message: String,
     fields: Vec<FieldProblem>,
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), fields: Vec::new() }
+        Self { status, code, message: message.into(), fields: Vec::new(), retry_after: None }
+    }
+
+    /// With a word on when to come back.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// A request that says something wrong, by field.
@@ -111,6 +120,7 @@ pub async fn request_id(request: Request, next: Next) -> Response {
         request.id = id,
         method = %request.method(),
         path = request.uri().path(),
+        caller = tracing::field::Empty,
     );
     let mut response = next.run(request).instrument(span).await;
     if response.status().is_client_error() || response.status().is_server_error() {
@@ -135,6 +145,7 @@ async fn with_body(response: Response, id: &str) -> Response {
         None if json => return response,
         None => foreign(status, &text_of(response).await),
     };
+    let retry_after = error.retry_after.map(|wait| HeaderValue::from(wait.as_secs() + 1));
     let body = ErrorBody {
         code: error.code.to_owned(),
         message: error.message,
@@ -142,8 +153,14 @@ async fn with_body(response: Response, id: &str) -> Response {
         request_id: id.to_owned(),
     };
     let mut response = (status, axum::Json(body)).into_response();
-    if let Some(allow) = allow {
-        response.headers_mut().insert(header::ALLOW, allow);
+    let headers = response.headers_mut();
+    let asks = (status == StatusCode::UNAUTHORIZED).then(|| HeaderValue::from_static("Bearer"));
+    for (name, value) in [
+        (header::ALLOW, allow),
+        (header::RETRY_AFTER, retry_after),
+        (header::WWW_AUTHENTICATE, asks),
+    ] {
+        value.and_then(|value| headers.insert(name, value));
     }
     response
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::ready;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
@@ -14,6 +15,7 @@ use tokio::sync::broadcast::Receiver;
 use utoipa::IntoParams;
 
 use super::Shared;
+use super::access::Caller;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -30,12 +32,14 @@ pub struct After {
 )]
 pub async fn events(
     State(shared): State<Shared>,
+    caller: Caller,
     Query(query): Query<After>,
     headers: HeaderMap,
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let (missed, live) = shared.app.feed.watch(last.or(query.after));
     let stream = stream::unfold((VecDeque::from(missed), live), next)
+        .filter(move |event| ready(event.kind.project().is_none_or(|of| caller.sees(of))))
         .map(|event| Ok(written(&event)))
         .take_until(shared.stop.clone().cancelled_owned());
     Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))

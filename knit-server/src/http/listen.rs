@@ -1,17 +1,26 @@
 //! Listens on addresses that come and go.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::access::Origin;
+
 const RETRY: Duration = Duration::from_secs(1);
 const BACKLOG: i32 = 1024;
+/// Whoever connects is known by the kernel's word; who is not root needs a token as elsewhere.
+const SOCKET_MODE: u32 = 0o666;
 
 /// Listeners by address.
 pub struct Listeners {
@@ -64,9 +73,20 @@ impl Listeners {
 async fn serve(router: Router, at: SocketAddr, stop: CancellationToken) {
     let Some(listener) = bind(at, &stop).await else { return };
     tracing::info!(address = %at, "listening");
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(address = %at, %error, "the listener failed");
+    answer(listener, router, stop).await;
+}
+
+/// Answers who connects, until told to stop; requests under way are finished.
+pub async fn answer<L>(listener: L, router: Router, stop: CancellationToken)
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+    Origin: for<'a> Connected<IncomingStream<'a, L>>,
+{
+    let service = router.into_make_service_with_connect_info::<Origin>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "a listener failed");
     }
 }
 
@@ -87,6 +107,23 @@ async fn bind(at: SocketAddr, stop: &CancellationToken) -> Option<TcpListener> {
             () = tokio::time::sleep(RETRY) => {}
         }
     }
+}
+
+/// Binds a Unix socket; one that a killed server left is replaced, a living one is not.
+pub fn bind_socket(path: &Path) -> std::io::Result<UnixListener> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(std::io::Error::from(std::io::ErrorKind::AddrInUse));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    Ok(listener)
 }
 
 /// Binds once.

@@ -9,8 +9,9 @@ use knit_rpc::id::ProjectName;
 use knit_rpc::message::NetworkSpec;
 
 use super::Shared;
+use super::access::Caller;
 use super::error::ApiError;
-use super::params::{InProject, body, project_name, project_or_default};
+use super::params::{InProject, body, listed, project_name, project_or_default};
 
 /// Lists networks that users made.
 #[utoipa::path(
@@ -19,10 +20,13 @@ use super::params::{InProject, body, project_name, project_or_default};
 )]
 pub async fn list(
     State(shared): State<Shared>,
+    caller: Caller,
     Query(query): Query<InProject>,
 ) -> Result<Json<Vec<NetworkView>>, ApiError> {
-    let project = query.project.map(project_name).transpose()?;
-    Ok(Json(shared.app.networks(project.as_ref()).await))
+    let project = listed(&caller, query.project)?;
+    let mut found = shared.app.networks(project.as_ref()).await;
+    found.retain(|view| caller.sees(&view.network.project));
+    Ok(Json(found))
 }
 
 /// Makes a network; each node that needs it makes its own part.
@@ -36,6 +40,7 @@ pub async fn list(
 )]
 pub async fn create(
     State(shared): State<Shared>,
+    caller: Caller,
     Query(query): Query<InProject>,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<NetworkView>), ApiError> {
@@ -50,6 +55,7 @@ pub async fn create(
         }
         spec.project = project;
     }
+    caller.deploys(&spec.project)?;
     Ok((StatusCode::CREATED, Json(shared.app.create_network(spec).await?)))
 }
 
@@ -60,10 +66,12 @@ pub async fn create(
 )]
 pub async fn show(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
 ) -> Result<Json<NetworkView>, ApiError> {
     let project = project_or_default(query.project)?;
+    caller.views(&project)?;
     Ok(Json(shared.app.network(&project, &name).await?))
 }
 
@@ -78,10 +86,12 @@ pub async fn show(
 )]
 pub async fn remove(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
 ) -> Result<StatusCode, ApiError> {
     let project = project_or_default(query.project)?;
+    caller.deploys(&project)?;
     shared.app.remove_network(&project, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

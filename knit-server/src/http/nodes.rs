@@ -8,17 +8,23 @@ use axum::response::IntoResponse;
 use knit_rpc::api::{
     ErrorBody, InstanceView, NodePatch, NodeView, RegisterRequest, RegisterResponse,
 };
+use knit_server_core::access::{Action, Resource};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Shared;
+use super::access::Caller;
 use super::error::ApiError;
 use super::params::body;
 
 /// Lists hosts: nodes, and mesh peers without an agent.
 #[utoipa::path(get, path = "/nodes", responses((status = 200, body = Vec<NodeView>)))]
-pub async fn list(State(shared): State<Shared>) -> Json<Vec<NodeView>> {
-    Json(shared.app.nodes().await)
+pub async fn list(
+    State(shared): State<Shared>,
+    caller: Caller,
+) -> Result<Json<Vec<NodeView>>, ApiError> {
+    caller.may(Action::ViewNodes, Resource::Cluster)?;
+    Ok(Json(shared.app.nodes().await))
 }
 
 /// Shows one host, by its id or its name.
@@ -32,8 +38,10 @@ pub async fn list(State(shared): State<Shared>) -> Json<Vec<NodeView>> {
 )]
 pub async fn show(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(node): Path<String>,
 ) -> Result<Json<NodeView>, ApiError> {
+    caller.may(Action::ViewNodes, Resource::Cluster)?;
     Ok(Json(shared.app.node(&node).await?))
 }
 
@@ -49,9 +57,11 @@ pub async fn show(
 )]
 pub async fn patch(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(node): Path<String>,
     bytes: Bytes,
 ) -> Result<Json<NodeView>, ApiError> {
+    caller.may(Action::ManageNodes, Resource::Cluster)?;
     let patch: NodePatch = body(&bytes, &["labels", "availability"])?;
     Ok(Json(shared.app.patch_node(&node, patch).await?))
 }
@@ -74,17 +84,24 @@ pub struct Force {
 )]
 pub async fn remove(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(node): Path<String>,
     Query(query): Query<Force>,
 ) -> Result<StatusCode, ApiError> {
+    caller.may(Action::ManageNodes, Resource::Cluster)?;
     shared.app.remove_node(&node, query.force).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Lists instances: those wanted, and those that nodes still have.
 #[utoipa::path(get, path = "/instances", responses((status = 200, body = Vec<InstanceView>)))]
-pub async fn instances(State(shared): State<Shared>) -> Json<Vec<InstanceView>> {
-    Json(shared.app.instances().await)
+pub async fn instances(
+    State(shared): State<Shared>,
+    caller: Caller,
+) -> Json<Vec<InstanceView>> {
+    let mut found = shared.app.instances().await;
+    found.retain(|view| caller.sees(&view.project));
+    Json(found)
 }
 
 /// Registers a node or renews its token. Both bodies travel signed:

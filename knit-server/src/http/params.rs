@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::IntoParams;
 
+use super::access::Caller;
 use super::error::ApiError;
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -33,6 +34,16 @@ pub(super) fn names(
 
 pub(super) fn project_or_default(project: Option<String>) -> Result<ProjectName, ApiError> {
     project.map_or_else(|| Ok(ProjectName::default()), project_name)
+}
+
+/// The project that a list is asked for, if it is one; the caller may look at it.
+pub(super) fn listed(
+    caller: &Caller,
+    project: Option<String>,
+) -> Result<Option<ProjectName>, ApiError> {
+    let project = project.map(project_name).transpose()?;
+    project.as_ref().map(|project| caller.views(project)).transpose()?;
+    Ok(project)
 }
 
 pub(super) fn project_name(text: String) -> Result<ProjectName, ApiError> {

@@ -9,6 +9,7 @@ use knit_rpc::api::{
 };
 
 use super::Shared;
+use super::access::Caller;
 use super::error::ApiError;
 use super::params::{Expected, InProject, body, names};
 use crate::app::deployments::Change;
@@ -23,10 +24,12 @@ type Steered = Result<Json<RolloutView>, ApiError>;
 )]
 pub async fn history(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
 ) -> Result<Json<Vec<RevisionView>>, ApiError> {
     let (project, name) = names(query.project, name)?;
+    caller.views(&project)?;
     Ok(Json(shared.app.history(&project, &name).await?))
 }
 
@@ -42,13 +45,14 @@ pub async fn history(
 )]
 pub async fn rollback(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
     Query(expected): Query<Expected>,
     bytes: Bytes,
 ) -> Changed {
     let request: RollbackRequest = body(&bytes, &["to"])?;
-    change(&shared, query, name, expected, Change::Rollback(request.to)).await
+    change((&shared, &caller), query, name, expected, Change::Rollback(request.to)).await
 }
 
 /// Sets the number of replicas.
@@ -64,13 +68,14 @@ pub async fn rollback(
 )]
 pub async fn scale(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
     Query(expected): Query<Expected>,
     bytes: Bytes,
 ) -> Changed {
     let request: ScaleRequest = body(&bytes, &["replicas"])?;
-    change(&shared, query, name, expected, Change::Scale(request.replicas)).await
+    change((&shared, &caller), query, name, expected, Change::Scale(request.replicas)).await
 }
 
 /// Replaces every container by a new one of the same spec, as the update policy says.
@@ -81,11 +86,12 @@ pub async fn scale(
 )]
 pub async fn restart(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
     Query(expected): Query<Expected>,
 ) -> Changed {
-    change(&shared, query, name, expected, Change::Restart).await
+    change((&shared, &caller), query, name, expected, Change::Restart).await
 }
 
 /// Stops every container; slots, data and revisions are kept.
@@ -96,11 +102,12 @@ pub async fn restart(
 )]
 pub async fn stop(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
     Query(expected): Query<Expected>,
 ) -> Changed {
-    change(&shared, query, name, expected, Change::Stop).await
+    change((&shared, &caller), query, name, expected, Change::Stop).await
 }
 
 /// Has what was stopped run again.
@@ -111,11 +118,12 @@ pub async fn stop(
 )]
 pub async fn start(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
     Query(expected): Query<Expected>,
 ) -> Changed {
-    change(&shared, query, name, expected, Change::Start).await
+    change((&shared, &caller), query, name, expected, Change::Start).await
 }
 
 /// Shows the newest rollout, under way or ended.
@@ -125,10 +133,12 @@ pub async fn start(
 )]
 pub async fn show(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
 ) -> Steered {
     let (project, name) = names(query.project, name)?;
+    caller.views(&project)?;
     Ok(Json(shared.app.rollout(&project, &name).await?))
 }
 
@@ -144,6 +154,7 @@ pub async fn show(
 )]
 pub async fn steer(
     State(shared): State<Shared>,
+    caller: Caller,
     Path((name, step)): Path<(String, String)>,
     Query(query): Query<InProject>,
     Query(expected): Query<Expected>,
@@ -161,18 +172,20 @@ pub async fn steer(
         }
     };
     let (project, name) = names(query.project, name)?;
+    caller.deploys(&project)?;
     shared.app.change(&project, &name, step, expected.revision).await?;
     Ok(Json(shared.app.rollout(&project, &name).await?))
 }
 
 async fn change(
-    shared: &Shared,
+    (shared, caller): (&Shared, &Caller),
     query: InProject,
     name: String,
     expected: Expected,
     change: Change,
 ) -> Changed {
     let (project, name) = names(query.project, name)?;
+    caller.deploys(&project)?;
     let accepted = shared.app.change(&project, &name, change, expected.revision).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted)))
 }

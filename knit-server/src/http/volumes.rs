@@ -6,8 +6,9 @@ use axum::http::StatusCode;
 use knit_rpc::api::{ErrorBody, VolumeView};
 
 use super::Shared;
+use super::access::Caller;
 use super::error::ApiError;
-use super::params::{InProject, project_name, project_or_default};
+use super::params::{InProject, listed, project_or_default};
 
 /// Lists volumes.
 #[utoipa::path(
@@ -16,10 +17,13 @@ use super::params::{InProject, project_name, project_or_default};
 )]
 pub async fn list(
     State(shared): State<Shared>,
+    caller: Caller,
     Query(query): Query<InProject>,
 ) -> Result<Json<Vec<VolumeView>>, ApiError> {
-    let project = query.project.map(project_name).transpose()?;
-    Ok(Json(shared.app.volumes(project.as_ref()).await))
+    let project = listed(&caller, query.project)?;
+    let mut found = shared.app.volumes(project.as_ref()).await;
+    found.retain(|view| caller.sees(&view.volume.project));
+    Ok(Json(found))
 }
 
 /// Shows every slot's volume of a name (`data`), or one slot's (`data.0`).
@@ -29,10 +33,12 @@ pub async fn list(
 )]
 pub async fn show(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
 ) -> Result<Json<Vec<VolumeView>>, ApiError> {
     let project = project_or_default(query.project)?;
+    caller.views(&project)?;
     Ok(Json(shared.app.volume(&project, &name).await?))
 }
 
@@ -47,10 +53,12 @@ pub async fn show(
 )]
 pub async fn remove(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
 ) -> Result<StatusCode, ApiError> {
     let project = project_or_default(query.project)?;
+    caller.deploys(&project)?;
     shared.app.remove_volume(&project, &name).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Shared;
+use super::access::Caller;
 use super::error::ApiError;
 use super::params::{InProject, names};
 
@@ -29,11 +30,13 @@ pub struct OnNode {
 )]
 pub async fn why(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
     Query(of): Query<OfSlot>,
 ) -> Result<Json<WhyView>, ApiError> {
     let (project, name) = names(query.project, name)?;
+    caller.views(&project)?;
     Ok(Json(shared.app.why(&project, &name, of.slot).await?))
 }
 
@@ -49,10 +52,12 @@ pub async fn why(
 )]
 pub async fn why_not(
     State(shared): State<Shared>,
+    caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<InProject>,
     Query(on): Query<OnNode>,
 ) -> Result<Json<WhyNot>, ApiError> {
     let (project, name) = names(query.project, name)?;
+    caller.views(&project)?;
     Ok(Json(shared.app.why_not(&project, &name, &on.node).await?))
 }

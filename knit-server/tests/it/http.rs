@@ -15,6 +15,7 @@ use crate::support::{Home, Server};
 async fn ask(server: &Server, method: Method, path: &str, kind: &str, body: &str) -> String {
     let response = reqwest::Client::new()
         .request(method.clone(), format!("{}{path}", server.url))
+        .bearer_auth(server.token.expose())
         .header("content-type", kind)
         .body(body.to_owned())
         .send()
@@ -142,7 +143,8 @@ async fn the_health_says_what_is_wrong() {
 async fn the_document_lists_every_path_and_all_it_refers_to() {
     let server = Server::start(&Home::new(), &MemoryBus::new()).await;
     let url = format!("{}/openapi.json", server.url);
-    let document: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    let request = reqwest::Client::new().get(url).bearer_auth(server.token.expose());
+    let document: Value = request.send().await.unwrap().json().await.unwrap();
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
     assert_eq!(
         paths,
@@ -168,8 +170,11 @@ async fn the_document_lists_every_path_and_all_it_refers_to() {
             "/v1/nodes/register",
             "/v1/nodes/{node}",
             "/v1/ping",
+            "/v1/tokens",
+            "/v1/tokens/{id}",
             "/v1/volumes",
             "/v1/volumes/{name}",
+            "/v1/whoami",
         ]
     );
     let text = document.to_string();

@@ -1,6 +1,7 @@
 //! The server as a whole: in one process on a bus in memory, and as the real program on a real
 //! nats-server.
 
+mod access;
 mod adoption;
 mod external_nats;
 mod http;

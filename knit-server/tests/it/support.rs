@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use knit_link::bus::{Bus as _, BusState, MemoryBus};
 use knit_link::http::ApiClient;
+use knit_rpc::access::{NewToken, Role, Scope, Token};
 use knit_rpc::api::{DeploymentState, DeploymentView, RolloutState, RolloutView};
 use knit_rpc::id::{DeploymentName, ProjectName};
 use knit_rpc::spec::Format;
 use knit_rpc::subject;
 use knit_server::app::App;
-use knit_server::http::listen::try_bind;
+use knit_server::http::listen::{answer, try_bind};
 use knit_server::http::{Shared, router};
 use knit_server::identity::Identity;
 use knit_server::loops;
 use knit_server::store::Store;
+use knit_server_core::access::Actor;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,7 +49,9 @@ impl Home {
 pub(crate) struct Server {
     pub(crate) app: Arc<App>,
     pub(crate) url: String,
+    /// An admin's.
     pub(crate) api: ApiClient,
+    pub(crate) token: Token,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -77,13 +81,12 @@ impl Server {
         let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let listener = try_bind(at).expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let routes = router(Shared { app: Arc::clone(&app), stop: stop.clone() });
-        let served =
-            axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
-        tasks.spawn(async move { served.await.expect("it serves") });
+        let routes = router(Shared::new(Arc::clone(&app), stop.clone()));
+        tasks.spawn(answer(listener, routes, stop.clone()));
         spawn_loops(&app, bus, &stop, &tasks).await;
-        let api = ApiClient::new(&url).expect("a client");
-        Self { app, url, api, stop, tasks }
+        let token = token(&app, "tests", Role::Admin, None).await;
+        let api = ApiClient::new(&url).expect("a client").with_token(token.clone());
+        Self { app, url, api, token, stop, tasks }
     }
 
     pub(crate) async fn deploy(&self, yaml: &str) -> knit_rpc::api::Accepted {
@@ -125,6 +128,15 @@ impl Server {
         self.tasks.wait().await;
         self.app.store.close().await;
     }
+}
+
+/// Makes a token for the API.
+pub(crate) async fn token(app: &App, name: &str, role: Role, projects: Option<&[&str]>) -> Token {
+    let root = Actor { name: "tests".to_owned(), role: Role::Admin, scope: Scope::All };
+    let named = |names: &[&str]| names.iter().map(|name| name.parse().expect("a name")).collect();
+    let new = NewToken { name: name.to_owned(), role, projects: projects.map(named), ttl: None };
+    let minted = app.create_token(&root, new).await.expect("a token");
+    Token::parse(&minted.token).expect("it is one")
 }
 
 async fn spawn_loops(

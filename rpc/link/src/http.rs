@@ -6,11 +6,14 @@ mod events;
 mod networks;
 mod nodes;
 mod status;
+mod tokens;
 mod volumes;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::time::Duration;
 
+use knit_rpc::access::Token;
 use knit_rpc::api::{ErrorBody, InstanceView, Ping};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
@@ -63,12 +66,35 @@ impl HttpError {
 pub struct ApiClient {
     base: String,
     http: Client,
+    token: Option<Token>,
 }
 
 impl ApiClient {
-    /// A client for `http://HOST:PORT`; the scheme may be left out.
+    /// A client for `http://HOST:PORT`, where the scheme may be left out, or for
+    /// `unix:PATH`.
     pub fn new(base_url: &str) -> Result<Self, HttpError> {
-        Self::build(base_url, None)
+        match base_url.trim().strip_prefix("unix:") {
+            Some(path) => Self::on_socket(Path::new(path)),
+            None => Self::build(base_url, None),
+        }
+    }
+
+    /// A client of the server on this host, which knows root by the socket.
+    pub fn on_socket(path: &Path) -> Result<Self, HttpError> {
+        let base = format!("unix:{}", path.display());
+        let http = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .unix_socket(path)
+            .no_proxy()
+            .build()
+            .map_err(HttpError::Client)?;
+        Ok(Self { base, http, token: None })
+    }
+
+    /// The same client, which shows a token with each request.
+    #[must_use]
+    pub fn with_token(self, token: Token) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// Like `new`, with connections that leave from one local address.
@@ -91,10 +117,10 @@ impl ApiClient {
             .no_proxy()
             .build()
             .map_err(HttpError::Client)?;
-        Ok(Self { base, http })
+        Ok(Self { base, http, token: None })
     }
 
-    /// For example `http://10.45.75.206:7400`.
+    /// For example `http://10.45.75.206:7400` or `unix:/run/knit/server.sock`.
     pub fn base_url(&self) -> &str {
         &self.base
     }
@@ -121,9 +147,9 @@ impl ApiClient {
     /// Events as they happen, after the one with this sequence number.
     pub async fn events(&self, after: Option<u64>) -> Result<EventStream, HttpError> {
         let query = after.map_or_else(String::new, |after| format!("?after={after}"));
-        let url = format!("{}/v1/events{query}", self.base);
-        let request = self.http.get(&url).header(header::ACCEPT, "text/event-stream");
-        let (response, _) = self.send(request).await?;
+        let path = format!("/v1/events{query}");
+        let request = self.endless(&path).header(header::ACCEPT, "text/event-stream");
+        let (response, url) = self.send(request).await?;
         Ok(EventStream::new(url, response))
     }
 
@@ -151,7 +177,25 @@ impl ApiClient {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).timeout(REQUEST_TIMEOUT)
+        self.with_credentials(self.http.request(method, self.url(path))).timeout(REQUEST_TIMEOUT)
+    }
+
+    /// A GET whose answer may take as long as it likes.
+    fn endless(&self, path: &str) -> RequestBuilder {
+        self.with_credentials(self.http.get(self.url(path)))
+    }
+
+    fn url(&self, path: &str) -> String {
+        // On a socket the host is nobody's name.
+        let base = if self.base.starts_with("unix:") { "http://localhost" } else { &self.base };
+        format!("{base}{path}")
+    }
+
+    fn with_credentials(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, HttpError> {

@@ -70,12 +70,13 @@ impl Program {
     }
 
     fn spawn_with(state: &Path, address: Ipv4Addr, monitor: u16, extra: &[&str]) -> Self {
+        let socket = state.join("api.sock");
         let child = command(state)
             .args(["--listen", &address.to_string()])
             .args(extra)
             .spawn()
             .expect("the program starts");
-        let api = ApiClient::new(&format!("http://{address}:{PORT}")).expect("a client");
+        let api = ApiClient::on_socket(&socket).expect("a client");
         Self { child, state: state.to_owned(), address, monitor, api }
     }
 
@@ -150,7 +151,10 @@ impl Drop for Program {
 pub(crate) fn command(state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_knit-server"));
     command
-        .args(["run", "--mesh-socket", "/nonexistent/mesh.sock", "--state-dir"])
+        .arg("run")
+        .arg("--socket")
+        .arg(state.join("api.sock"))
+        .args(["--mesh-socket", "/nonexistent/mesh.sock", "--state-dir"])
         .arg(state)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
