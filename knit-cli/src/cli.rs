@@ -1,5 +1,6 @@
 //! The command line as it is typed.
 
+mod access;
 mod cluster;
 mod deployments;
 
@@ -10,6 +11,7 @@ use knit_runtime::terminal::Output;
 
 use crate::dev::DevArgs;
 
+pub(crate) use access::{CreateTokenArgs, LoginArgs, TokenCommand};
 pub(crate) use cluster::{
     CreateNetworkArgs, DrainArgs, LabelArgs, ListArgs, NetworkCommand, NodeArgs, NodeCommand,
     RemoveNodeArgs, ShowNodeArgs, VolumeCommand, What,
@@ -73,6 +75,15 @@ pub(crate) enum Command {
     /// Make and show networks that deployments join by name
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Choose a server, and keep a token for it
+    Login(Box<LoginArgs>),
+    /// Forget the server and the token
+    Logout,
+    /// Say which server is asked, and as whom
+    Whoami(ShowArgs),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Run a whole cluster on this machine
     Dev(Box<DevArgs>),
 }
@@ -91,9 +102,15 @@ const EXIT_CODES: &str = "Exit codes:
 /// Which server is asked.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ServerArgs {
-    /// Address of the server; by default the one that the local mesh daemon knows
+    /// Address of the server, http://HOST:PORT or unix:PATH [default: that of `knit login`, else one
+    /// on this host, else the one that the local mesh daemon knows]
     #[arg(long, env = "KNIT_SERVER", value_name = "URL")]
     pub(crate) server: Option<String>,
+
+    /// File that holds a token for the server [default: that of `knit login`; the token itself:
+    /// `KNIT_TOKEN`]
+    #[arg(long, env = "KNIT_TOKEN_FILE", value_name = "PATH")]
+    pub(crate) token_file: Option<PathBuf>,
 
     /// Socket of the mesh daemon through which a server is looked for
     #[arg(long, env = "WGMESH_SOCKET", value_name = "PATH")]

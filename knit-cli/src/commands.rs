@@ -6,6 +6,7 @@ mod follow;
 mod history;
 mod lifecycle;
 mod list;
+mod login;
 mod network;
 mod node;
 mod rollout;
@@ -13,6 +14,7 @@ mod show;
 mod status;
 #[cfg(test)]
 mod testing;
+mod token;
 mod undeploy;
 mod volume;
 mod why;
@@ -41,6 +43,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Node(command) => node::run(command).await,
         Command::Volume(command) => volume::run(command).await,
         Command::Network(command) => network::run(command).await,
+        Command::Login(args) => login::login(*args).await,
+        Command::Logout => login::logout(),
+        Command::Whoami(args) => token::whoami(args).await,
+        Command::Token(command) => token::run(command).await,
         Command::Dev(args) => dev::run(*args, cli.log.log_level).await,
     }
 }

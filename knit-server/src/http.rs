@@ -110,5 +110,6 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(tokens::whoami))
         .routes(routes!(events::events))
         .routes(routes!(health::ping))
+        .routes(routes!(health::identity))
         .routes(routes!(health::healthz))
 }

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
-use crate::config::Config;
 use crate::app::tokens;
+use crate::config::Config;
 use crate::http::listen::{self, Listeners, bind_socket};
 use crate::http::{Shared, router};
 use crate::identity::Identity;

@@ -146,6 +146,11 @@ pub(crate) struct NodesArgs {
     /// The server's address [default: asked of the mesh]
     #[arg(long, env = "KNIT_SERVER", value_name = "URL")]
     pub(crate) server: Option<String>,
+
+    /// File that holds a token for the server [default: that of `knit login`; the token itself:
+    /// `KNIT_TOKEN`]
+    #[arg(long, env = "KNIT_TOKEN_FILE", value_name = "PATH")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// How this node joins. The secret comes from a file, a systemd credential called `mesh-secret`

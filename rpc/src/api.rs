@@ -33,6 +33,18 @@ pub struct Ping {
     pub server_key: String,
 }
 
+/// `GET /identity?nonce=…`, signed by the server (`signed::Context::Identity`): the proof that
+/// comes before a token is shown to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerIdentity {
+    #[schema(value_type = String)]
+    pub cluster: ClusterId,
+    /// The server's public signing key (an nkey, `N…`), which the signature is by.
+    pub server_key: String,
+    /// What the asker sent: an old answer cannot be played again.
+    pub nonce: String,
+}
+
 /// `POST /v1/nodes/register`, signed with the node's nkey (`signed::Context::Register`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RegisterRequest {

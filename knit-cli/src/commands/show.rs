@@ -168,7 +168,8 @@ pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
     format!("{} ago", rough(now.since(then)))
 }
 
-fn rough(duration: Duration) -> String {
+/// A length of time for people: `12 s`, `3 days`.
+pub(super) fn rough(duration: Duration) -> String {
     match duration.as_secs() {
         seconds @ 0..=119 => format!("{seconds} s"),
         seconds @ 120..=7199 => format!("{} min", seconds / 60),

@@ -117,6 +117,11 @@ impl NodePlan {
         self.run.join("mesh.sock")
     }
 
+    /// Where the server answers root without a token, in every namespace.
+    pub(crate) fn api_socket(&self) -> PathBuf {
+        self.run.join("api.sock")
+    }
+
     pub(crate) fn mesh_interface(&self) -> &'static str {
         if self.netns.is_some() { layout::NODE_INTERFACE } else { layout::HOST_INTERFACE }
     }
@@ -209,7 +214,8 @@ impl Plan {
             Part::Mesh => self.mesh(node, ChildSpec::new(name, &self.programs.meshctl)),
             Part::Server => ChildSpec::new(name, &self.programs.server)
                 .args(["run".to_owned(), "--state-dir".to_owned(), data("server")])
-                .args(["--mesh-socket".to_owned(), mesh_socket]),
+                .args(["--mesh-socket".to_owned(), mesh_socket])
+                .args(["--socket".to_owned(), node.api_socket().display().to_string()]),
             Part::Agent => ChildSpec::new(name, &self.programs.agent)
                 .args(["run".to_owned(), "--state-dir".to_owned(), data("agent")])
                 .args(["--mesh-socket".to_owned(), mesh_socket])
@@ -253,7 +259,14 @@ impl Plan {
         }
         // What the user's shell points at must not reach into the cluster, and a service manager
         // that started us is not to be told of our children.
-        let foreign = ["KNIT_SERVER", "WGMESH_SOCKET", "DOCKER_HOST", "NOTIFY_SOCKET"];
+        let foreign = [
+            "KNIT_SERVER",
+            "KNIT_TOKEN",
+            "KNIT_TOKEN_FILE",
+            "WGMESH_SOCKET",
+            "DOCKER_HOST",
+            "NOTIFY_SOCKET",
+        ];
         spec.env_remove = foreign.map(str::to_owned).to_vec();
         spec.env("PATH", &self.programs.path)
     }

@@ -1,17 +1,21 @@
-//! `/ping` and `/healthz`.
+//! `/ping`, `/identity` and `/healthz`.
 
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use knit_link::bus::BusState;
-use knit_rpc::api::Ping;
+use knit_rpc::api::{ErrorBody, Ping, ServerIdentity};
+use knit_rpc::signed::{self, Context};
 use knit_runtime::clock;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
+use super::error::ApiError;
+use crate::app::AppError;
 
 /// How long ago the planner may have looked last.
 const PLANNER_AGE_MAX: Duration = Duration::from_secs(10);
@@ -33,6 +37,34 @@ pub async fn ping(State(shared): State<Shared>) -> Json<Ping> {
         cluster: shared.app.identity.cluster.clone(),
         server_key: shared.app.identity.public_key(),
     })
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct Nonce {
+    /// 32 to 128 hex digits that the asker drew for this question.
+    nonce: String,
+}
+
+/// Proves that this is the server: the answer travels signed,
+/// `{"body": …, "signature": "base64"}`.
+#[utoipa::path(
+    get, path = "/identity", params(Nonce),
+    responses((status = 200, body = ServerIdentity), (status = 400, body = ErrorBody))
+)]
+pub async fn identity(
+    State(shared): State<Shared>,
+    Query(query): Query<Nonce>,
+) -> Result<impl IntoResponse, ApiError> {
+    let nonce = query.nonce;
+    if !(32..=128).contains(&nonce.len()) || !nonce.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(ApiError::invalid("the nonce must be 32 to 128 hex digits", Vec::new()));
+    }
+    let identity = &shared.app.identity;
+    let server_key = identity.public_key();
+    let body = ServerIdentity { cluster: identity.cluster.clone(), server_key, nonce };
+    let signed = signed::sign(&identity.server, Context::Identity, &body)
+        .map_err(|error| AppError::Internal(Box::new(error)))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], signed))
 }
 
 /// Says whether the server does its work, and what is wrong when not.

@@ -95,10 +95,7 @@ pub async fn remove(
 
 /// Lists instances: those wanted, and those that nodes still have.
 #[utoipa::path(get, path = "/instances", responses((status = 200, body = Vec<InstanceView>)))]
-pub async fn instances(
-    State(shared): State<Shared>,
-    caller: Caller,
-) -> Json<Vec<InstanceView>> {
+pub async fn instances(State(shared): State<Shared>, caller: Caller) -> Json<Vec<InstanceView>> {
     let mut found = shared.app.instances().await;
     found.retain(|view| caller.sees(&view.project));
     Json(found)

@@ -163,6 +163,7 @@ async fn the_document_lists_every_path_and_all_it_refers_to() {
             "/v1/deployments/{name}/why-not",
             "/v1/events",
             "/v1/healthz",
+            "/v1/identity",
             "/v1/instances",
             "/v1/networks",
             "/v1/networks/{name}",

@@ -12,12 +12,13 @@ mod render;
 mod rows;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use knit_link::http::{self, ApiClient};
+use knit_link::http::{self, ApiClient, Keys, Known};
 use knit_link::mesh::MeshError;
-use knit_rpc::api::{API_PORT, NodeView};
+use knit_rpc::api::{API_PORT, API_SOCKET, NodeView};
 use knit_rpc::jsonrpc::{MeshStatus, PeerInfo};
 use knit_runtime::terminal;
 
@@ -60,26 +61,42 @@ async fn mesh_half(args: &NodesArgs) -> Result<MeshHalf, MeshError> {
 }
 
 async fn server_half(args: &NodesArgs, mesh: Option<&MeshHalf>) -> Result<Vec<NodeView>> {
-    let url = match &args.server {
-        Some(url) => url.clone(),
-        None => discovered(mesh).await?,
+    let asked = async {
+        let keys = Keys::load(args.token_file.as_deref())?;
+        let client = match (&args.server, keys.login()) {
+            (Some(url), _) => keys.open(url, Known::Named).await?,
+            (None, Some(login)) => {
+                keys.open_login(login, async || mesh_addresses(mesh).collect()).await?
+            }
+            (None, None) => {
+                let (url, known) = discovered(mesh).await?;
+                keys.open(&url, known).await?
+            }
+        };
+        anyhow::Ok(client.nodes().await?)
     };
-    let client = ApiClient::new(&url)?;
-    let nodes = tokio::time::timeout(SERVER_MAX, client.nodes()).await;
-    Ok(nodes.with_context(|| format!("the server at {url} did not answer in time"))??)
+    tokio::time::timeout(SERVER_MAX, asked).await.context("the server did not answer in time")?
 }
 
 /// Asks this host and every peer at once whether a server runs there.
-async fn discovered(mesh: Option<&MeshHalf>) -> Result<String> {
+async fn discovered(mesh: Option<&MeshHalf>) -> Result<(String, Known)> {
+    if ApiClient::on_socket(Path::new(API_SOCKET))?.ping().await.is_ok() {
+        return Ok((format!("unix:{API_SOCKET}"), Known::Named));
+    }
+    let candidates: Vec<Ipv4Addr> =
+        std::iter::once(Ipv4Addr::LOCALHOST).chain(mesh_addresses(mesh)).collect();
+    let found = http::discover(&candidates, API_PORT).await;
+    let first = found.into_iter().next().map(|(url, _)| (url, Known::Found));
+    first.context(
+        "no Knit server answers here or in the mesh; name one with --server or KNIT_SERVER",
+    )
+}
+
+/// The addresses of every host of the mesh, this one first.
+fn mesh_addresses(mesh: Option<&MeshHalf>) -> impl Iterator<Item = Ipv4Addr> {
     let of_mesh = mesh.into_iter().flat_map(|mesh| {
         let peers = mesh.peers.iter().map(|peer| peer.mesh_ip.as_str());
         std::iter::once(mesh.local.mesh_ip.as_str()).chain(peers)
     });
-    let mut candidates = vec![Ipv4Addr::LOCALHOST];
-    candidates.extend(of_mesh.filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
-    let found = http::discover(&candidates, API_PORT).await;
-    let first = found.into_iter().next().map(|(url, _)| url);
-    first.context(
-        "no Knit server answers here or in the mesh; name one with --server or KNIT_SERVER",
-    )
+    of_mesh.filter_map(|ip| ip.parse().ok())
 }

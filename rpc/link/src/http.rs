@@ -3,6 +3,7 @@
 mod deployments;
 mod discover;
 mod events;
+mod login;
 mod networks;
 mod nodes;
 mod status;
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 pub use deployments::RolloutStep;
 pub use discover::{ASK_TIMEOUT, discover};
 pub use events::EventStream;
+pub use login::{Keys, KeysError, Known, Login};
 pub use status::get_status;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,6 +45,8 @@ pub enum HttpError {
     Stranger { url: String, status: u16 },
     #[error("the answer of {url} could not be read")]
     Answer { url: String, source: reqwest::Error },
+    #[error("{url} says that it is a Knit server and cannot prove it")]
+    Unproven { url: String },
     #[error("the answer of {url} is not what it should be")]
     Decode { url: String, source: serde_json::Error },
 }
@@ -56,6 +60,7 @@ impl HttpError {
             | Self::Client(_)
             | Self::Unreachable { .. }
             | Self::Answer { .. }
+            | Self::Unproven { .. }
             | Self::Decode { .. } => None,
         }
     }

@@ -1,5 +1,7 @@
 //! What goes on when something is away or moves: the server, a mesh address.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::deploy::web;
@@ -26,13 +28,29 @@ fn curl(cluster: &Cluster, from: u8, address: &str, port: u16) -> Result<String,
     if output.status.success() { Ok(crate::support::stdout(&output)) } else { Err(stderr(&output)) }
 }
 
-/// Waits until the server, wherever it is now, shows every node ready at these addresses.
+/// A home on node 2 that is logged in to the server at its mesh address.
+fn log_in(cluster: &Cluster) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let token = cluster.on(1, &["knit", "token", "create", "mover", "--role", "viewer"]);
+    let told = cluster.on(1, &["knit", "whoami", "-o", "json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let url = format!("http://{}:7400", cluster.mesh_ip(1));
+    let key = told["server_key"].as_str().unwrap();
+    let path = format!("HOME={}", home.path().display());
+    let knit = ["env", "-u", "KNIT_SERVER", &path, "knit"];
+    let login = [&knit, ["login", &url, "--server-key", key].as_slice()].concat();
+    cluster.on_with(2, &login, &token);
+    home
+}
+
+/// Waits until the server, wherever it is now, shows every node ready at these addresses, to one
+/// that logged in before it moved.
 #[track_caller]
-fn wait_ready_at(cluster: &Cluster, addresses: &[String]) {
-    let server = format!("http://{}:7400", addresses[0]);
+fn wait_ready_at(cluster: &Cluster, home: &Path, addresses: &[String]) {
+    let path = format!("HOME={}", home.display());
     wait_until("all nodes ready at their new addresses", || {
-        let list = ["knit", "list", "nodes", "-o", "json", "--server", &server];
-        let output = cluster.try_on(1, &list);
+        let knit = ["env", "-u", "KNIT_SERVER", &path, "knit", "list", "nodes", "-o", "json"];
+        let output = cluster.try_on(2, &knit);
         let nodes: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let right = addresses.iter().enumerate().all(|(index, address)| {
             let name = format!("node-{}", index + 1);
@@ -51,13 +69,14 @@ fn a_mesh_address_that_moves_takes_bus_ports_and_server_along_and_no_container()
     cluster.deploy(&web("mover", 2, 8080));
     let before: Vec<_> = cluster.nodes().map(|node| cluster.containers(node)).collect();
     let mut addresses: Vec<String> = cluster.nodes().map(|node| cluster.mesh_ip(node)).collect();
+    let home = log_in(&cluster);
 
     // Node 2 has an agent only, node 1 the server and NATS as well.
     for node in [2, 1] {
         let index = usize::from(node) - 1;
         let old = addresses[index].clone();
         addresses[index] = move_address(&cluster, node, &old);
-        wait_ready_at(&cluster, &addresses);
+        wait_ready_at(&cluster, home.path(), &addresses);
         for (from, of) in [(1, 2), (2_u8, 1_u8)] {
             let address = &addresses[usize::from(of) - 1];
             wait_until("the page at the new address", || {

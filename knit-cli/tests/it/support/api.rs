@@ -1,8 +1,9 @@
-//! The server's REST API, asked from inside of host 1, and what tests wait for in its answers.
+//! The server's REST API, asked on its socket, and what tests wait for in its answers.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use serde_json::{Value, json};
 
 use super::{Cluster, wait_until};
 
-const API_PORT: u16 = 7400;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the server said.
@@ -36,10 +36,9 @@ impl Cluster {
 
     /// Asks the server, whatever it answers; an error when it does not.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Answer, String> {
-        let (method, path) = (method.to_owned(), path.to_owned());
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let what = format!("{method} {path}");
-        self.inside(1, move || exchange(&method, &path, &body)).map_err(|e| format!("{what}: {e}"))
+        exchange(&self.api_socket(), method, path, &body)
+            .map_err(|error| format!("{method} {path}: {error}"))
     }
 
     /// Asks for something that must be granted; its answer.
@@ -169,13 +168,12 @@ pub(super) fn enter<T>(netns: String, work: impl FnOnce() -> T) -> impl FnOnce()
     }
 }
 
-fn exchange(method: &str, path: &str, body: &str) -> io::Result<Answer> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT));
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
+fn exchange(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )?;

@@ -89,6 +89,11 @@ impl Cluster {
         PathBuf::from(format!("/var/lib/knit-dev-{}", self.instance))
     }
 
+    /// Where the server knows root without a token.
+    pub(crate) fn api_socket(&self) -> PathBuf {
+        PathBuf::from(format!("/run/knit-dev-{}/1/api.sock", self.instance))
+    }
+
     pub(crate) fn nodes(&self) -> impl Iterator<Item = u8> + use<> {
         1..=self.nodes
     }
