@@ -178,3 +178,103 @@ fn is_same(a: &str, b: &str) -> bool {
     let plain = |url: &str| ApiClient::new(url).map(|client| client.base_url().to_owned()).ok();
     plain(a).is_some_and(|a| plain(b).is_some_and(|b| a == b))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use knit_rpc::api::ServerIdentity;
+    use knit_rpc::id::{ClusterId, TokenId};
+    use knit_rpc::signed::{self, Context};
+    use nkeys::KeyPair;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that proves this key and answers `[]` to the rest; what it was asked, whole.
+    async fn server(key: Arc<KeyPair>) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut bytes = [0; 4096];
+                let count = stream.read(&mut bytes).await.unwrap_or_default();
+                let request = String::from_utf8_lossy(&bytes[..count]).into_owned();
+                let nonce = request.split_once("nonce=").map(|(_, rest)| rest[..32].to_owned());
+                let body = nonce.map_or(b"[]".to_vec(), |nonce| {
+                    let cluster = ClusterId::from_bytes([1; 16]);
+                    let server_key = key.public_key();
+                    let body = ServerIdentity { cluster, server_key, nonce };
+                    signed::sign(&key, Context::Identity, &body).unwrap()
+                });
+                log.lock().unwrap().push(request);
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(&[head.into_bytes(), body].concat()).await;
+            }
+        });
+        (url, asked)
+    }
+
+    fn token() -> Token {
+        Token::new(TokenId::from_bytes([1; 4]), [2; 32])
+    }
+
+    fn keys(token: Option<Token>, login: Option<(&str, &KeyPair)>) -> Keys {
+        let login = login.map(|(server, key)| Login {
+            server: server.to_owned(),
+            server_key: key.public_key(),
+            token: self::token().expose().to_owned(),
+        });
+        Keys { token, login }
+    }
+
+    fn saw_token(asked: &Mutex<Vec<String>>) -> bool {
+        asked.lock().unwrap().iter().any(|request| request.contains(token().expose()))
+    }
+
+    #[tokio::test]
+    async fn a_kept_token_is_shown_to_the_pinned_server_and_to_no_other() {
+        let (right, wrong) = (Arc::new(KeyPair::new_server()), Arc::new(KeyPair::new_server()));
+        let (url, asked) = server(Arc::clone(&right)).await;
+        let client = keys(None, Some((&url, &right))).open(&url, Known::Named).await.unwrap();
+        client.nodes().await.unwrap();
+        assert!(saw_token(&asked));
+
+        let (url, asked) = server(wrong).await;
+        let error = keys(None, Some((&url, &right))).open(&url, Known::Named).await.unwrap_err();
+        assert!(error.to_string().contains("no token was shown to it"), "{error}");
+        let elsewhere = keys(None, Some(("http://192.0.2.1:7400", &right)));
+        elsewhere.open(&url, Known::Named).await.unwrap().nodes().await.unwrap();
+        assert!(!saw_token(&asked), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_named_token_is_shown_to_a_named_server_and_not_to_one_that_was_found() {
+        let (url, asked) = server(Arc::new(KeyPair::new_server())).await;
+        let keys = keys(Some(token()), None);
+        let error = keys.open(&url, Known::Found).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("--server {url}")), "{error}");
+        assert!(!saw_token(&asked));
+        keys.open(&url, Known::Named).await.unwrap().nodes().await.unwrap();
+        assert!(saw_token(&asked));
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_another_question_proves_nothing() {
+        let key = KeyPair::new_server();
+        let (url, _) = server(Arc::new(KeyPair::new_server())).await;
+        let client = ApiClient::new(&url).unwrap();
+        // It repeats the first 32 digits only: the nonce it signs is not the one it was sent.
+        let error = client.identity(&"ab".repeat(32)).await.unwrap_err();
+        assert!(matches!(error, HttpError::Unproven { .. }), "{error}");
+        assert!(client.identity(&"ab".repeat(16)).await.is_ok());
+        let printed = format!("{:?}", keys(Some(token()), Some((&url, &key))));
+        assert!(!printed.contains(token().expose()), "{printed}");
+    }
+}
