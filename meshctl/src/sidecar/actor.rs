@@ -137,6 +137,9 @@ impl Actor {
                 }
                 _ = ticks.tick() => {
                     self.on(Event::Tick, &mut dirty).await;
+                    if let Err(error) = self.device.tend().await {
+                        warn_chain(&error);
+                    }
                     self.keep_peers_if(&mut dirty);
                     self.publish(&statuses);
                 }

@@ -18,6 +18,7 @@ mod link;
 mod userspace;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use meshctl_core::key::{PrivateKey, PublicKey};
@@ -30,6 +31,10 @@ pub(crate) use link::Links;
 /// Fits every underlay of 1500 bytes, IPv6 included.
 pub(crate) const MTU: u32 = 1420;
 pub(crate) const KEEPALIVE_SECS: u16 = 25;
+/// WireGuard repeats an unanswered handshake after 5 s. With a peer that has just been configured one
+/// lost packet must not cost that: both engines begin anew after this time, for so long.
+const EAGER_RETRY: Duration = Duration::from_millis(500);
+const EAGER_MAX: Duration = Duration::from_secs(4);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WgError {
@@ -93,6 +98,11 @@ pub(crate) trait WireGuard: Send {
     async fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WgError>;
 
     async fn peers(&mut self) -> Result<Vec<DevicePeer>, WgError>;
+
+    /// Does what has become due; called ten times a second.
+    async fn tend(&mut self) -> Result<(), WgError> {
+        Ok(())
+    }
 
     /// Ends what runs in this process; the interface stays.
     async fn stop(self: Box<Self>);

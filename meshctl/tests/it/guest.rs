@@ -36,11 +36,15 @@ fn the_kernel_engine_loses_no_ping_over_kill_9_and_sigterm() {
         ("received", "200"),
         ("kind", "1"),
         ("left", "yes"),
+        ("met", "yes"),
         ("other_engine", "refused"),
         ("other_key", "refused"),
     ] {
         assert_eq!(results.get(name), Some(&expected), "{name}; the guest said:\n{console}");
     }
+    // WireGuard alone would wait for 5 s.
+    let lost = results["lost_handshake_cs"].parse::<u32>().unwrap();
+    assert!(lost < 250, "{lost} hundredths of a second; the guest said:\n{console}");
 }
 
 /// A kernel image with its modules.

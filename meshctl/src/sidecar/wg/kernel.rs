@@ -1,4 +1,10 @@
 //! The kernel's WireGuard: the tunnel runs without us, we only tell it of peers.
+//!
+//! The kernel sends one peer no second handshake within 5 s, but knows nothing of a peer that it is
+//! told of anew: one that never had a session is taken off and put back until it answers.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use defguard_wireguard_rs::key::Key;
@@ -14,12 +20,20 @@ use meshctl_core::mesh::{DevicePeer, PeerConfig};
 use tracing::subscriber::NoSubscriber;
 use zeroize::Zeroizing;
 
-use super::{KEEPALIVE_SECS, MTU, Setup, WgError, WireGuard, canonical};
+use super::{EAGER_MAX, EAGER_RETRY, KEEPALIVE_SECS, MTU, Setup, WgError, WireGuard, canonical};
 
 pub(super) struct Kernel {
     api: WGApi<KernelApi>,
     interface: String,
     psk: Zeroizing<[u8; 32]>,
+    unanswered: BTreeMap<PublicKey, Unanswered>,
+}
+
+/// A peer that has been configured and may not have shaken hands yet.
+struct Unanswered {
+    peer: Peer,
+    since: Instant,
+    tried_at: Instant,
 }
 
 impl Kernel {
@@ -57,7 +71,12 @@ impl Kernel {
                 quiet(|| api.configure_interface(&configuration)).map_err(failed)?;
             }
         }
-        Ok(Self { api, interface: setup.interface.clone(), psk: setup.psk.clone() })
+        Ok(Self {
+            api,
+            interface: setup.interface.clone(),
+            psk: setup.psk.clone(),
+            unanswered: BTreeMap::new(),
+        })
     }
 
     fn failed(
@@ -83,10 +102,16 @@ impl WireGuard for Kernel {
         let allowed = config.allowed_ips.iter();
         let allowed = allowed.map(|net| IpAddrMask::new(net.addr(), net.prefix_len()));
         peer.set_allowed_ips(allowed.collect());
-        quiet(|| self.api.configure_peer(&peer)).map_err(self.failed())
+        quiet(|| self.api.configure_peer(&peer)).map_err(self.failed())?;
+        if config.endpoint.is_some() {
+            let now = Instant::now();
+            self.unanswered.insert(config.key, Unanswered { peer, since: now, tried_at: now });
+        }
+        Ok(())
     }
 
     async fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WgError> {
+        self.unanswered.remove(key);
         quiet(|| self.api.remove_peer(&Key::new(key.to_bytes()))).map_err(self.failed())
     }
 
@@ -94,6 +119,32 @@ impl WireGuard for Kernel {
         let host = quiet(|| self.api.read_interface_data()).map_err(self.failed())?;
         let now = knit_runtime::clock::now();
         Ok(host.peers.into_values().map(|peer| device_peer(&peer, now)).collect())
+    }
+
+    /// A peer whose handshake got no answer is taken off and put back: its keepalive begins a new
+    /// one at once. Who ever had a session is left alone.
+    async fn tend(&mut self) -> Result<(), WgError> {
+        self.unanswered.retain(|_, one| one.since.elapsed() < EAGER_MAX);
+        if !self.unanswered.values().any(|one| one.tried_at.elapsed() >= EAGER_RETRY) {
+            return Ok(());
+        }
+        let never_shaken: Vec<PublicKey> = self
+            .peers()
+            .await?
+            .into_iter()
+            .filter(|peer| peer.handshake_age_ms.is_none())
+            .map(|peer| peer.key)
+            .collect();
+        self.unanswered.retain(|key, _| never_shaken.contains(key));
+        let failed = self.failed();
+        for one in self.unanswered.values_mut() {
+            if one.tried_at.elapsed() >= EAGER_RETRY {
+                one.tried_at = Instant::now();
+                quiet(|| self.api.remove_peer(&one.peer.public_key)).map_err(&failed)?;
+                quiet(|| self.api.configure_peer(&one.peer)).map_err(&failed)?;
+            }
+        }
+        Ok(())
     }
 
     async fn stop(self: Box<Self>) {}

@@ -2,15 +2,12 @@
 //!
 //! The TUN device and its address stay when the process ends, so sockets bound to the mesh
 //! address live through a restart; only packets of the gap are lost.
-//!
-//! WireGuard repeats an unanswered handshake after 5 s. A peer that has just been configured is
-//! shaken hands with more eagerly, or one lost packet would cost a restarted node those 5 s.
 
 mod tun;
 mod udp;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
@@ -24,15 +21,11 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 use zeroize::Zeroizing;
 
-use super::{KEEPALIVE_SECS, Setup, WgError, WireGuard, canonical};
+use super::{EAGER_MAX, EAGER_RETRY, KEEPALIVE_SECS, Setup, WgError, WireGuard, canonical};
 use tun::Tun;
 
 /// How packets come in and go out.
 type Transports = (udp::Factory, tun::Sender, tun::Receiver);
-
-/// How soon an eager handshake is repeated; two such spans bound the round trip it may take.
-const EAGER_RETRY: Duration = Duration::from_millis(500);
-const EAGER_MAX: Duration = Duration::from_secs(4);
 
 pub(super) struct Userspace {
     device: Device<Transports>,

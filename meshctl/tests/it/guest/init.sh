@@ -80,6 +80,20 @@ WGMESH_SOCKET=/a.sock meshctl leave
 await 5 [ ! -e /a.sock ]
 /bin/ip -n a link show wg0 >/dev/null 2>&1 && result left no || result left yes
 
+# A new node whose first handshakes are lost: nothing of it reaches the other one but multicast.
+/bin/ip -n a route add blackhole 192.168.77.2/32
+start a
+await 10 has_peer a
+await 10 has_peer b
+sleep 0.2
+/bin/ip -n a route del blackhole 192.168.77.2/32
+began=$(cut -d' ' -f1 /proc/uptime | tr -d .)
+await 10 /bin/ip netns exec a ping -n -c 1 -W 0.1 "$ip" && result met yes
+ended=$(cut -d' ' -f1 /proc/uptime | tr -d .)
+result lost_handshake_cs $((ended - began))
+WGMESH_SOCKET=/a.sock meshctl leave
+await 5 [ ! -e /a.sock ]
+
 # The other daemon's interface does not answer to a second engine, nor to a second identity.
 kill "$(cat /pid-b)"
 await 5 [ ! -e /b.sock ]
