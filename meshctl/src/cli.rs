@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net};
 use knit_runtime::log::LogArgs;
 use knit_runtime::terminal::Output;
 
+use crate::bench::wire::SECONDS_MAX;
 use crate::sidecar::metrics::MetricsAddress;
 use crate::sidecar::wg::Choice;
 use authority::{AuthorityCommand, TrustArgs};
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Peers(PeersArgs),
     /// Ask a node for echoes through the mesh
     Ping(PingArgs),
+    /// Measure the throughput to a node: through the tunnel, and beside it
+    Bench(BenchArgs),
     /// Find what on this host keeps the mesh from working, each with the way out
     Doctor(DoctorArgs),
     /// Show every host: what the mesh and what the server know of it
@@ -119,6 +122,20 @@ pub(crate) struct PingArgs {
     /// Seconds from one to the next, 0.01 or more
     #[arg(short, long, default_value_t = 1.0, value_parser = interval_secs, value_name = "S")]
     pub(crate) interval: f64,
+
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// Its name, its mesh address, or the beginning of its public key
+    #[arg(value_name = "PEER")]
+    pub(crate) node: String,
+
+    /// How long each of the four measurements lasts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=i64::from(SECONDS_MAX)), value_name = "N")]
+    pub(crate) seconds: u8,
 
     #[command(flatten)]
     pub(crate) show: ShowArgs,
@@ -242,6 +259,10 @@ pub(crate) struct JoinArgs {
     /// Serve Prometheus metrics at `127.0.0.1:PORT`, or at `mesh:PORT` for the mesh; nowhere else, for they have no password
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<MetricsAddress>,
+
+    /// Do not measure throughput when a peer asks for it
+    #[arg(long)]
+    pub(crate) no_bench: bool,
 
     /// At the end say goodbye and remove the interface, instead of leaving it for the next start
     #[arg(long)]

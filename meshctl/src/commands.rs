@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod authority;
+mod bench;
 mod doctor;
 mod echo;
 mod humane;
@@ -26,6 +27,7 @@ use crate::sidecar;
 pub(crate) async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Ping(args) => return ping::run(&args).await,
+        Command::Bench(args) => return bench::run(&args).await,
         Command::Doctor(args) => return doctor::run(&args).await,
         Command::Init => init::run(),
         Command::Join(args) => sidecar::run(*args).await,

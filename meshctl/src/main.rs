@@ -1,5 +1,6 @@
 //! `meshctl`: the mesh command line, and with `meshctl join` the mesh daemon itself.
 
+mod bench;
 mod cli;
 mod commands;
 mod sidecar;

@@ -21,7 +21,7 @@ mod state;
 mod trust;
 pub(crate) mod wg;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use crate::cli::JoinArgs;
 use actor::{Actor, Inputs, Sockets};
 use clock::Clock;
 use metrics::{Measured, MetricsAddress};
+use net::bench::Bench;
 use net::exchange::Exchange;
 use net::multicast::Multicast;
 use net::{interfaces, probe, stun};
@@ -113,10 +114,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     let (probes, probed) = mpsc::channel(actor::PROBES_MAX);
     let (address, address_v6) =
         (watch::Sender::new(Some(mesh.mesh_ip().into())), watch::Sender::new(None));
-    for served in [&address, &address_v6] {
-        let interface = args.interface.clone();
-        tokio::spawn(probe::serve(served.subscribe(), interface, keys.probe_port()));
-    }
+    serve_probes(&args, keys.probe_port(), [&address, &address_v6], &queries);
     if let Some(place) = metrics {
         let (interface, queries) = (args.interface.clone(), queries.clone());
         metrics::http::serve(place, address.subscribe(), interface, queries).await?;
@@ -156,6 +154,20 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         certificates,
     };
     actor.run(inputs, statuses).await
+}
+
+/// Answers on both mesh addresses; they measure throughput with one peer at a time between them.
+fn serve_probes(
+    args: &JoinArgs,
+    port: u16,
+    addresses: [&watch::Sender<Option<IpAddr>>; 2],
+    queries: &mpsc::Sender<rpc_server::Query>,
+) {
+    let bench = Bench::new(!args.no_bench, queries.clone());
+    for address in addresses {
+        let (interface, bench) = (args.interface.clone(), bench.clone());
+        tokio::spawn(probe::serve(address.subscribe(), interface, port, bench));
+    }
 }
 
 fn check_ports(args: &JoinArgs, keys: &MeshKeys) -> Result<()> {

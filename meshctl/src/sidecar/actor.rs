@@ -333,6 +333,7 @@ impl Actor {
                 let peer = key.parse().ok().and_then(|key| self.mesh.peer(&key));
                 drop(to.send(peer.as_ref().map(view::peer_info)));
             }
+            Query::Endpoint(ip, to) => drop(to.send(self.mesh.endpoint_of_address(ip))),
             Query::Metrics(to) => {
                 let status = self.status();
                 drop(to.send(self.measured.render(&self.mesh, &status, now)));

@@ -1,5 +1,6 @@
 //! The sidecar's sockets: LAN multicast, the unicast exchange, the TCP probe, and STUN.
 
+pub(crate) mod bench;
 pub(crate) mod exchange;
 pub(crate) mod interfaces;
 pub(crate) mod multicast;

@@ -14,6 +14,8 @@ pub(super) mod listener;
 mod request;
 pub(super) mod view;
 
+use std::net::{IpAddr, SocketAddr};
+
 use knit_rpc::jsonrpc::{
     INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, KEPT_OUT, KeptOutList, KeptOutPeer, LEAVE,
     MESH_PEERS, MESH_STATUS, METHOD_NOT_FOUND, MeshDetail, MeshPeer, MeshPeers, MeshStatus,
@@ -39,6 +41,8 @@ pub(super) enum Query {
     Count(oneshot::Sender<PeerCount>),
     Detail(oneshot::Sender<MeshDetail>),
     PeerDetails(oneshot::Sender<Vec<MeshPeer>>),
+    /// Not for the socket: where the WireGuard of the peer with this mesh address is.
+    Endpoint(IpAddr, oneshot::Sender<Option<SocketAddr>>),
     /// Not for the socket: the page that is scraped.
     Metrics(oneshot::Sender<String>),
     KeptOut(oneshot::Sender<Vec<KeptOutPeer>>),

@@ -137,3 +137,26 @@ async fn ping_goes_through_the_mesh_and_says_why_it_gets_no_answer() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("host2"), "it is said what is known of the peer: {stderr}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_measures_both_ways_and_a_peer_may_refuse() {
+    let _core = crate::support::CORE.lock().await;
+    let lan = Lan::new(2);
+    let (one, two) = (lan.join(1, &[]), lan.join(2, &["--no-bench"]));
+    let (_, other) = (one.mesh_ip().await, two.mesh_ip().await);
+    eventually("the mesh stands", || lan.pings(1, &other).then_some(()));
+    let rates = json(&meshctl(&lan, 2, "bench host1 --seconds 1 -o json"));
+    for path in ["tunnel", "beside"] {
+        for way in ["down_mbit", "up_mbit"] {
+            assert!(rates[path][way].as_u64().unwrap() > 1, "{rates}");
+        }
+    }
+    for (node, expected) in [
+        ("host2", "it refuses: it is switched off there (--no-bench)"),
+        ("host1", "that is this node itself"),
+    ] {
+        let output = meshctl(&lan, 1, &format!("bench {node}"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(expected), "{stderr}");
+    }
+}

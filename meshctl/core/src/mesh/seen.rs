@@ -104,10 +104,15 @@ impl Mesh {
         &self.counters
     }
 
-    /// Where the WireGuard of the peer with this mesh address is.
+    /// Where the WireGuard of the peer with this mesh address is; a host behind a peer has none.
     pub fn endpoint_of_address(&self, ip: IpAddr) -> Option<SocketAddr> {
-        let (key, _) = self.configured.iter().find(|(_, peer)| IpAddr::V4(peer.mesh_ip) == ip)?;
-        self.peers.get(key)?.endpoint_address()
+        let has =
+            |peer: &&Peer| peer.mesh_ip == Some(ip) || peer.mesh_ipv6.map(IpAddr::V6) == Some(ip);
+        let is_there = |peer: &&Peer| {
+            let config = self.configured.get(&peer.key);
+            config.is_some_and(|config| config.allowed_ips.contains(&IpNet::from(ip)))
+        };
+        self.peers.all().filter(has).find(is_there)?.endpoint_address()
     }
 
     fn detail(&self, peer: &Peer, now: Now) -> PeerDetail {

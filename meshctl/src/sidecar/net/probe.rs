@@ -1,5 +1,7 @@
 //! The TCP probe: `ping` → `pong` on the mesh address, and our own asking.
 //!
+//! Beside `ping` there is one more word, `bench` (see [`crate::bench`]).
+//!
 //! A Go daemon evicts a peer that does not answer it once handshakes pause.
 
 use std::io;
@@ -7,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::bench::Bench;
+use crate::bench::wire::Request;
 use meshctl_core::mesh::{PROBE_MAX_MS, Probe};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -22,6 +26,7 @@ pub(crate) async fn serve(
     mut address: watch::Receiver<Option<IpAddr>>,
     interface: String,
     port: u16,
+    bench: Bench,
 ) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -35,7 +40,7 @@ pub(crate) async fn serve(
         match listen(ip, &interface, port) {
             Ok(listener) => {
                 tokio::select! {
-                    () = accept(&listener, &slots) => {}
+                    () = accept(&listener, &slots, &bench) => {}
                     changed = address.changed() => if changed.is_err() { return },
                 }
             }
@@ -55,7 +60,7 @@ pub(crate) fn listen(ip: IpAddr, interface: &str, port: u16) -> io::Result<TcpLi
 }
 
 /// Returns only when the listener is broken.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) {
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>, bench: &Bench) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -65,16 +70,18 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) {
             }
         };
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            let bench = bench.clone();
             tokio::spawn(async move {
                 let _slot = slot;
                 // Whoever probes sees a closed connection as well as we do.
-                let _ = answer(stream).await;
+                let _ = answer(stream, &bench).await;
             });
         }
     }
 }
 
-async fn answer(stream: TcpStream) -> io::Result<()> {
+async fn answer(stream: TcpStream, bench: &Bench) -> io::Result<()> {
+    let asker = stream.peer_addr()?.ip();
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
     let mut line = Vec::new();
@@ -88,6 +95,9 @@ async fn answer(stream: TcpStream) -> io::Result<()> {
         }
         if line.trim_ascii() == b"ping" {
             write.write_all(b"pong\n").await?;
+        } else if Request::is_one(line.trim_ascii()) {
+            let line = std::mem::take(&mut line);
+            return bench.serve(line.trim_ascii(), asker, &mut lines, &mut write).await;
         }
     }
 }

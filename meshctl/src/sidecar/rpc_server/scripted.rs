@@ -53,6 +53,7 @@ pub(crate) fn server() -> Server {
                 Query::PeerDetails(to) => {
                     drop(to.send(vec![MeshPeer { info: peer(), ..MeshPeer::default() }]));
                 }
+                Query::Endpoint(_, to) => drop(to.send(None)),
                 Query::Metrics(to) => drop(to.send(String::new())),
                 Query::KeptOut(to) => drop(to.send(Vec::new())),
                 Query::Revoke(_, to) => drop(to.send(false)),
