@@ -38,6 +38,8 @@ pub(super) async fn run(args: &ShowArgs) -> Result<()> {
 fn text(node: &MeshDetail, wide: bool) -> String {
     let status = &node.status;
     let mut rows = heading(node);
+    let uptime_ms = u64::try_from(status.uptime).unwrap_or_default() / 1_000_000;
+    rows.push(("uptime", humane::span(uptime_ms)));
     rows.push(("discovery", discovery(node)));
     rows.push(("peers", peers(node)));
     rows.extend(routes(node));
@@ -67,20 +69,15 @@ fn heading(node: &MeshDetail) -> Vec<(&'static str, String)> {
     if node.mtu > 0 {
         let _ = write!(device, ", MTU {}, UDP port {}", node.mtu, node.listen_port);
     }
-    let uptime_ms = u64::try_from(status.uptime).unwrap_or_default() / 1_000_000;
-    let mut rows = vec![
-        ("mesh address", address),
-        ("public key", status.pubkey.clone()),
-        ("engine", device),
-        ("uptime", humane::span(uptime_ms)),
-    ];
+    let mut rows =
+        vec![("mesh address", address), ("public key", status.pubkey.clone()), ("engine", device)];
     if let Some(hostname) = &status.hostname {
         rows.insert(0, ("hostname", hostname.clone()));
     }
     rows
 }
 
-/// A Go daemon's node: what it tells, and no more.
+/// A Go daemon's node: what it tells, and no more. Its uptime counts from whoever asked first.
 fn coarse(node: &MeshDetail, count: PeerCount) -> String {
     let mut rows = heading(node);
     rows.push(("peers", format!("{} heard, {} not heard any more", count.active, count.dead)));

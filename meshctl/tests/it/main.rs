@@ -6,6 +6,7 @@ mod clash;
 mod client;
 mod commands;
 mod doctor;
+mod go_daemon;
 mod guest;
 mod ipv6;
 mod lifetime;
