@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Print a new mesh secret
-    Init,
+    Init(InitArgs),
     /// Join the mesh: run the mesh daemon in the foreground
     Join(Box<JoinArgs>),
     /// Leave the mesh: say goodbye, remove the interface, end the daemon
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Show every host: what the mesh and what the server know of it
     Nodes(NodesArgs),
+    /// Change the mesh secret: this node accepts the old and the new one for a time
+    Rotate(RotateArgs),
     /// Make a mesh authority, sign members and take their membership back
     #[command(subcommand)]
     Authority(AuthorityCommand),
@@ -61,6 +63,27 @@ pub(crate) struct SocketArgs {
     /// Socket of the mesh daemon [default: `/var/run/wgmesh.sock`, or `$XDG_RUNTIME_DIR/wgmesh.sock`]
     #[arg(long, env = "WGMESH_SOCKET", value_name = "PATH")]
     pub(crate) mesh_socket: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InitArgs {
+    /// Make the secret that follows the one in this file, in the same mesh, for `meshctl rotate`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) successor_of: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateArgs {
+    /// File with the new secret, from `meshctl init --successor-of`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: PathBuf,
+
+    /// For how long the old secret is accepted too: a span such as `24h` or `7d`
+    #[arg(long, default_value = "24h", value_name = "TIME")]
+    pub(crate) grace: String,
+
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -11,6 +11,7 @@ mod membership;
 mod nodes;
 mod peers;
 mod ping;
+mod rotate;
 mod seen;
 mod status;
 mod target;
@@ -29,8 +30,9 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Ping(args) => return ping::run(&args).await,
         Command::Bench(args) => return bench::run(&args).await,
         Command::Doctor(args) => return doctor::run(&args).await,
-        Command::Init => init::run(),
-        Command::Join(args) => sidecar::run(*args).await,
+        Command::Init(args) => init::run(&args),
+        Command::Rotate(args) => rotate::run(&args).await,
+        Command::Join(args) => Box::pin(sidecar::run(*args)).await,
         Command::Leave(args) => leave::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Peers(args) => peers::run(args).await,

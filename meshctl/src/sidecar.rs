@@ -14,8 +14,9 @@ mod clock;
 mod fuzz;
 pub(crate) mod metrics;
 mod net;
+mod rotation;
 mod rpc_server;
-mod secret;
+pub(crate) mod secret;
 mod seeds;
 mod state;
 mod trust;
@@ -53,13 +54,16 @@ const SEEDS_RESOLVE_EVERY: Duration = Duration::from_mins(1);
 /// Runs the daemon until it is told to stop.
 pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     let stop = knit_runtime::signal::shutdown();
-    let keys = MeshKeys::derive(&secret::load(args.secret_file.as_deref())?);
+    let given = secret::load(args.secret_file.as_deref())?;
+    // Whichever secret follows another one keeps the mesh's ports and subnet.
+    let keys = MeshKeys::derive(&given);
     let subnet = subnet(&args, &keys)?;
     check_ports(&args, &keys)?;
 
     // The socket first: a second daemon must fail before it touches the first one's device.
     let socket = Listener::bind(&socket_path(&args), args.socket_group.as_deref())?;
     let state = StateDir::open(&args.state_dir, &args.interface)?;
+    let (keys, successor) = rotation::resume(&state, given)?;
     let mut identity = state.identity()?;
     let public_key = identity.private_key.public();
     let cached = state.peers();
@@ -82,15 +86,11 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         no_punching: args.no_punching,
         force_relay: args.force_relay,
         trust: trust.clone(),
+        successor,
         keys: keys.clone(),
     };
     let mesh = Mesh::new(settings, identity.mesh_ip, &cached, clock.now());
-    let kept = (identity.mesh_ip, identity.mesh_ipv6);
-    identity.mesh_ip = Some(mesh.mesh_ip());
-    identity.mesh_ipv6 = mesh.settings().ipv6.or(identity.mesh_ipv6);
-    if kept != (identity.mesh_ip, identity.mesh_ipv6) {
-        state.keep_identity(&identity)?;
-    }
+    keep_addresses(&state, &mut identity, &mesh)?;
 
     let place = |metrics: MetricsAddress| metrics.place(mesh.mesh_ip().into());
     let metrics = args.metrics.map(place).transpose()?;
@@ -99,7 +99,6 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     let setup = Setup {
         interface: args.interface.clone(),
         private_key: identity.private_key.clone(),
-        psk: keys.psk.clone(),
         listen_port: args.listen_port,
         offload: !args.no_offload,
     };
@@ -168,6 +167,16 @@ fn serve_probes(
         let (interface, bench) = (args.interface.clone(), bench.clone());
         tokio::spawn(probe::serve(address.subscribe(), interface, port, bench));
     }
+}
+
+fn keep_addresses(state: &StateDir, identity: &mut Identity, mesh: &Mesh) -> Result<()> {
+    let kept = (identity.mesh_ip, identity.mesh_ipv6);
+    identity.mesh_ip = Some(mesh.mesh_ip());
+    identity.mesh_ipv6 = mesh.settings().ipv6.or(identity.mesh_ipv6);
+    if kept != (identity.mesh_ip, identity.mesh_ipv6) {
+        state.keep_identity(identity)?;
+    }
+    Ok(())
 }
 
 fn check_ports(args: &JoinArgs, keys: &MeshKeys) -> Result<()> {

@@ -14,7 +14,10 @@ pub use detail::{
     LanDetail, LanInterface, MeshDetail, MeshPeer, MeshPeers, PeerPath, PeerState, PeerStates,
     RefusedRoute, SeedDetail, UsedRoute,
 };
-pub use membership::{KeptOutList, KeptOutPeer, MembershipStatus, OwnCertificate, Signed};
+pub use membership::{
+    KeptOutList, KeptOutPeer, MembershipStatus, OwnCertificate, RotationStarted, RotationStatus,
+    Signed,
+};
 
 pub const PING: &str = "daemon.ping";
 pub const STATUS: &str = "daemon.status";
@@ -32,6 +35,8 @@ pub const MESH_PEERS: &str = "mesh.peers";
 pub const LEAVE: &str = "mesh.leave";
 /// Hands the daemon an authority's word that a node is no member any more.
 pub const REVOKE: &str = "mesh.revoke";
+/// Gives the daemon the secret that follows the present one.
+pub const ROTATE: &str = "mesh.rotate";
 /// Lists who has the mesh secret and is kept out.
 pub const KEPT_OUT: &str = "mesh.kept_out";
 
@@ -82,6 +87,9 @@ pub struct MeshStatus {
     /// What our sidecar believes of authorities; absent when it knows none and has no certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub membership: Option<MembershipStatus>,
+    /// How far the mesh has changed to a new secret; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
 }
 
 /// One peer as the daemon knows it. Every string in it is a claim of that peer.

@@ -3,6 +3,7 @@
 //! Every formula works on the *text* of the secret: HKDF-SHA256 without salt, or plain SHA-256.
 
 mod address;
+mod pin;
 
 use std::net::Ipv4Addr;
 
@@ -12,11 +13,14 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 pub use address::{BadSubnet, MeshSubnet, mesh_ipv6};
+pub use pin::{BadPin, Pin};
 
 use crate::secret::Secret;
 
 /// Where LAN announces go; the group is the mesh's own, the port is fixed.
 pub const MULTICAST_PORT: u16 = 51_830;
+const GOSSIP_PORT_FIRST: u16 = 51_821;
+const GOSSIP_PORTS: u16 = 1000;
 
 /// All that the daemon needs of the secret.
 #[derive(Clone)]
@@ -32,11 +36,20 @@ pub struct MeshKeys {
 }
 
 impl MeshKeys {
+    /// What is pinned by an earlier secret of the same mesh stays as it was.
     pub fn derive(secret: &Secret) -> Self {
+        let mut keys = Self::of_text(secret);
+        if let Some(pin) = secret.pin() {
+            pin.apply(&mut keys);
+        }
+        keys
+    }
+
+    fn of_text(secret: &Secret) -> Self {
         let mut v6_prefix = [0xfd; 8];
         v6_prefix[1..].copy_from_slice(&hkdf::<7>(secret, "wgmesh-ipv6-prefix-v1"));
         let [m0, m1, _, _] = hkdf::<4>(secret, "wgmesh-mcast-v1");
-        let port_offset = u16::from_be_bytes(hkdf(secret, "wgmesh-gossip-port-v1")) % 1000;
+        let port_offset = u16::from_be_bytes(hkdf(secret, "wgmesh-gossip-port-v1")) % GOSSIP_PORTS;
         Self {
             secret: secret.clone(),
             network_id: first_bytes(&Sha256::digest(secret.bytes())),
@@ -45,7 +58,7 @@ impl MeshKeys {
             subnet_bytes: hkdf(secret, "wgmesh-subnet-v1"),
             v6_prefix,
             multicast_group: Ipv4Addr::new(239, 192, m0, m1),
-            gossip_port: 51_821 + port_offset,
+            gossip_port: GOSSIP_PORT_FIRST + port_offset,
         }
     }
 
@@ -69,6 +82,11 @@ impl MeshKeys {
     pub fn default_subnet(&self) -> MeshSubnet {
         MeshSubnet::Derived(self.subnet_bytes)
     }
+}
+
+/// Tells secrets apart, and nothing of them.
+pub(crate) fn secret_id(secret: &Secret) -> [u8; 8] {
+    hkdf(secret, "knit-mesh-secret-id-v1")
 }
 
 fn hkdf<const N: usize>(secret: &Secret, info: &str) -> [u8; N] {

@@ -64,6 +64,8 @@ pub struct Opened {
     pub body: Map<String, Value>,
     /// The very bytes of `body`: a signature covers these.
     pub plaintext: Vec<u8>,
+    /// It was sealed by the secret that follows the present one.
+    pub by_successor: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,5 +115,12 @@ pub fn open(key: &[u8; 32], datagram: &[u8], now_unix: i64) -> Result<Opened, Ba
     if timestamp.abs_diff(now_unix) > CLOCK_SKEW_MAX_SECS {
         return Err(BadEnvelope::Clock(timestamp.saturating_sub(now_unix)));
     }
-    Ok(Opened { kind: Kind::parse(&envelope.kind), nonce, timestamp, body, plaintext })
+    Ok(Opened {
+        kind: Kind::parse(&envelope.kind),
+        nonce,
+        timestamp,
+        body,
+        plaintext,
+        by_successor: false,
+    })
 }

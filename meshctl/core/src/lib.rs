@@ -17,6 +17,7 @@ pub mod mesh;
 pub mod message;
 pub mod offload;
 pub mod secret;
+pub mod secret_store;
 pub mod signature;
 pub mod state_file;
 pub mod stun;

@@ -23,6 +23,7 @@ mod observed;
 mod peer;
 mod peer_table;
 mod replay;
+mod rotation;
 mod routes;
 mod seen;
 mod speech;
@@ -41,6 +42,7 @@ pub use membership::{KeptOut, Member, Refusal, Standing, Trust};
 pub use nat::NatType;
 pub use peer::Traffic;
 pub use peer_table::PeerView;
+pub use rotation::{Psk, RotationRefusal, Successor};
 pub use routes::{Refused, RouteRefusal};
 pub use seen::{ClashView, PeerDetail, PeerState};
 pub use vitals::PROBE_MAX_MS;
@@ -54,6 +56,7 @@ use membership::Membership;
 use observed::Observed;
 use peer_table::PeerTable;
 use replay::Replay;
+use rotation::Rotation;
 use routes::Routes;
 use vitals::ProbeBudget;
 
@@ -106,6 +109,8 @@ pub struct Settings {
     pub force_relay: bool,
     /// Which authorities there are, and whether their word is needed.
     pub trust: Trust,
+    /// The secret that an earlier run began to change to.
+    pub successor: Option<Successor>,
 }
 
 /// The state of one node.
@@ -122,6 +127,7 @@ pub struct Mesh {
     observed: Observed,
     nat_type: Option<NatType>,
     membership: Membership,
+    secrets: Rotation,
     peers: PeerTable,
     contacts: Contacts,
     replay: Replay,
@@ -164,6 +170,7 @@ impl Mesh {
             observed: Observed::default(),
             nat_type: None,
             membership: Membership::new(settings.trust.clone()),
+            secrets: Rotation::new(settings.successor.clone()),
             peers: PeerTable::new(settings.subnet),
             contacts: Contacts::default(),
             replay: Replay::default(),
@@ -222,6 +229,7 @@ impl Mesh {
             Event::Stun(answers) => self.stun_answered(&answers, now),
             Event::Seeds(addresses) => self.contacts.set_seeds(&addresses, now),
             Event::Probed { key, outcome } => self.peers.probed(&key, outcome, now),
+            Event::Rotate(successor) => self.rotate(*successor, now, &mut effects),
             Event::Certificate(own) => self.set_own_certificate(*own, now),
             Event::Revoked(revocation) => self.revoke(*revocation, now, &mut effects),
             Event::Leave => {
@@ -309,6 +317,7 @@ impl Mesh {
             effects.push(Effect::PeersChanged);
         }
         self.expel(now, effects);
+        self.end_rotation(now, effects);
         self.replay.lapse(now);
         self.limiter.lapse(now);
         self.lan_limiter.lapse(now);
@@ -385,13 +394,15 @@ impl Mesh {
             allowed_ips.sort();
             let mesh_ip = device_peer.mesh_ip(subnet).unwrap_or(Ipv4Addr::UNSPECIFIED);
             let key = device_peer.key;
-            self.configured.insert(key, PeerConfig { key, endpoint, mesh_ip, allowed_ips });
+            let ours = self.configured.get(&key).map(|ours| ours.psk.clone());
+            let psk = ours.unwrap_or_else(|| self.psk_left());
+            self.configured.insert(key, PeerConfig { key, endpoint, mesh_ip, allowed_ips, psk });
         }
     }
 
     fn reconcile(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let own = [Some(IpAddr::V4(self.ip)), self.settings.ipv6.map(IpAddr::V6)];
-        let mut desired = self.peers.desired(own, &self.configured, now);
+        let mut desired = self.peers.desired(own, |key| self.psk_with(key), &self.configured, now);
         let claims = self.peers.claimed_routes(&desired);
         for refused in self.routes.update(&claims, self.settings.subnet.net()) {
             let (by, route, why) = (refused.by, refused.route, refused.why);

@@ -56,6 +56,9 @@ pub struct Extension {
     /// anybody's choice: one that says otherwise was overheard and sent on.
     #[serde(rename = "type")]
     pub sent: Sent,
+    /// The id of the secret that this node accepts beside the present one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepts: Option<String>,
     /// An authority's word that this node is a member. A message that has one is signed.
     #[serde(rename = "cert", skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
@@ -148,6 +151,7 @@ pub struct Heard {
     pub boot: Option<u64>,
     /// Absent from a Go node's messages.
     pub sent: Option<Sent>,
+    pub accepts: Option<String>,
     pub certificate: Option<String>,
     pub revoked: Vec<String>,
     /// Filled in by who examines the message.
@@ -226,6 +230,7 @@ pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
         nat_type: text(body, "nat_type").and_then(NatType::parse),
         boot: extension("boot").and_then(Value::as_u64),
         sent: extension("type").and_then(Value::as_str).and_then(Sent::parse),
+        accepts: extension("accepts").and_then(Value::as_str).map(str::to_owned),
         certificate: extension("cert").and_then(Value::as_str).map(str::to_owned),
         revoked: extension("revoked")
             .and_then(Value::as_array)

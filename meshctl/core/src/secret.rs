@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
+use crate::derive::{BadPin, Pin};
+
 const SCHEME: &str = "wgmesh://";
 const LEN_MIN_BYTES: usize = 16;
 const STRONG_MIN_BITS: f64 = 128.0;
@@ -23,51 +25,83 @@ pub enum BadSecret {
     Empty,
     #[error("the mesh secret has {0} bytes; at least {LEN_MIN_BYTES} are needed")]
     TooShort(usize),
+    #[error(transparent)]
+    Pin(#[from] BadPin),
 }
 
 /// The text every key of a mesh is derived from.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
+pub struct Secret {
+    text: Zeroizing<String>,
+    pin: Option<Pin>,
+}
 
 impl Secret {
-    /// Takes a bare secret or a `wgmesh://` URI; version and query of the URI are ignored.
+    /// Takes a bare secret or a `wgmesh://` URI. Its version is ignored, and its query but for the
+    /// `pin` of a secret that followed another one.
     pub fn parse(text: &str) -> Result<Self, BadSecret> {
         let text = text.trim();
-        let secret = match text.strip_prefix(SCHEME) {
-            None => text,
+        let (secret, query) = match text.strip_prefix(SCHEME) {
+            None => (text, ""),
             Some(rest) => match rest.split_once('/') {
-                None => rest,
-                Some((_version, secret)) => secret.split('?').next().unwrap_or_default(),
+                None => (rest, ""),
+                Some((_version, secret)) => secret.split_once('?').unwrap_or((secret, "")),
             },
         };
+        let pin = query.split('&').find_map(|pair| pair.strip_prefix("pin="));
+        let pin = pin.map(str::parse).transpose()?;
         match secret.len() {
             0 => Err(BadSecret::Empty),
             len if len < LEN_MIN_BYTES => Err(BadSecret::TooShort(len)),
-            _ => Ok(Self(Zeroizing::new(secret.to_owned()))),
+            _ => Ok(Self { text: Zeroizing::new(secret.to_owned()), pin }),
         }
     }
 
     /// Makes a new secret of random bytes.
     pub fn from_random(bytes: &[u8; NEW_SECRET_BYTES]) -> Self {
-        Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes)))
+        Self { text: Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes)), pin: None }
+    }
+
+    /// The same text as one that follows another secret of the mesh that this pin is of.
+    #[must_use]
+    pub fn pinned(self, pin: Pin) -> Self {
+        Self { pin: Some(pin), ..self }
+    }
+
+    pub fn pin(&self) -> Option<Pin> {
+        self.pin
+    }
+
+    /// Whether the same keys come out of it.
+    pub fn same_text(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+
+    /// By what nodes tell which secret they mean.
+    pub fn id(&self) -> String {
+        hex::encode(crate::derive::secret_id(self))
     }
 
     /// The form to hand to other nodes.
     pub fn uri(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!("{SCHEME}v1/{}", self.0.as_str()))
+        let text = self.text.as_str();
+        Zeroizing::new(match self.pin {
+            None => format!("{SCHEME}v1/{text}"),
+            Some(pin) => format!("{SCHEME}v1/{text}?pin={pin}"),
+        })
     }
 
     /// Whether it may hold under 128 bits. Announces and DHT keys can be tried against guesses
     /// without end, and nothing here is stretched.
     pub fn is_weak(&self) -> bool {
-        let text = self.0.as_bytes();
+        let text = self.text.as_bytes();
         let distinct: BTreeSet<u8> = text.iter().copied().collect();
         let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
         distinct.len() < DISTINCT_MIN || f64::from(len) * bits_per_char(text) < STRONG_MIN_BITS
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.text.as_bytes()
     }
 }
 
@@ -99,6 +133,7 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::derive::MeshKeys;
 
     #[test]
     fn every_spelling_of_a_secret_is_one_mesh() {
@@ -113,6 +148,33 @@ mod tests {
         }
         assert_ne!(Secret::parse("wgmesh://abcdefghijklmnop?x=1").unwrap(), bare);
         assert_ne!(Secret::parse("abcdefghijklmnop=").unwrap(), bare);
+    }
+
+    #[test]
+    fn a_pin_travels_in_the_query_and_a_damaged_one_is_refused() {
+        let first = MeshKeys::derive(&Secret::parse("the first secret of a test").unwrap());
+        let next = Secret::parse("the second secret of a test").unwrap();
+        assert_ne!(Pin::of(&MeshKeys::derive(&next)), Pin::of(&first));
+        let next = next.pinned(Pin::of(&first));
+        let read = Secret::parse(&next.uri()).unwrap();
+        assert_eq!(read, next);
+        let keys = MeshKeys::derive(&read);
+        assert_eq!(Pin::of(&keys), Pin::of(&first));
+        assert_eq!((keys.gossip_port, keys.v6_prefix), (first.gossip_port, first.v6_prefix));
+        assert_ne!(keys.gossip_key, first.gossip_key);
+        let uri = next.uri();
+        for bad in [
+            format!("{}A", uri.as_str()),
+            uri[..uri.len() - 1].to_owned(),
+            uri.replace("pin=", "pin=!"),
+            format!("{}pin=", uri.split("pin=").next().unwrap()),
+            // A port that no mesh has.
+            "wgmesh://v1/abcdefghijklmnop?pin=AAAAAAAAAAAAAAAAAA".to_owned(),
+        ] {
+            assert_eq!(Secret::parse(&bad), Err(BadSecret::Pin(BadPin)), "{bad}");
+        }
+        let others = Secret::parse("wgmesh://v1/abcdefghijklmnop?name=x&pin=").unwrap_err();
+        assert_eq!(others, BadSecret::Pin(BadPin));
     }
 
     #[test]

@@ -109,9 +109,15 @@ fn moment(text: &str, now: i64) -> Option<i64> {
         let end = day.tomorrow().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
         return Some(end.timestamp().as_second());
     }
+    now.checked_add(span_secs(text)?)
+}
+
+/// A span such as `90d`, in seconds.
+pub(super) fn span_secs(text: &str) -> Option<i64> {
     let unit = text.chars().next_back()?;
     let number: i64 = text.strip_suffix(unit)?.parse().ok().filter(|number| *number > 0)?;
     let secs = match unit {
+        's' => 1,
         'm' => 60,
         'h' => HOUR_SECS,
         'd' => 24 * HOUR_SECS,
@@ -119,7 +125,7 @@ fn moment(text: &str, now: i64) -> Option<i64> {
         'y' => 365 * 24 * HOUR_SECS,
         _ => return None,
     };
-    now.checked_add(number.checked_mul(secs)?)
+    number.checked_mul(secs)
 }
 
 fn now_unix() -> i64 {

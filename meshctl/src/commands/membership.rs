@@ -1,7 +1,7 @@
-//! What `meshctl peers` and `meshctl status` say of authorities.
+//! What `meshctl peers` and `meshctl status` say of authorities, and of a secret that changes.
 
 use knit_link::mesh::{MeshClient, MeshError};
-use knit_rpc::jsonrpc::{KeptOutPeer, MembershipStatus, Signed};
+use knit_rpc::jsonrpc::{KeptOutPeer, MembershipStatus, RotationStatus, Signed};
 use knit_runtime::terminal::table::Table;
 
 /// Who is kept out; nobody by a daemon that knows no authorities.
@@ -67,6 +67,15 @@ pub(super) fn rows(status: &MembershipStatus) -> Vec<(&'static str, String)> {
         },
     ));
     rows
+}
+
+/// The line of `meshctl status` while the secret changes.
+pub(super) fn rotation_row(rotation: &RotationStatus) -> (&'static str, String) {
+    let behind = match rotation.behind.as_slice() {
+        [] => "every peer has the new one".to_owned(),
+        behind => format!("behind: {}", behind.join(", ")),
+    };
+    ("secret", format!("old and new until {}; {behind}", rotation.until))
 }
 
 fn or_dash(text: &str) -> String {

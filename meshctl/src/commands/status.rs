@@ -44,6 +44,7 @@ fn text(node: &MeshDetail, wide: bool) -> String {
     rows.push(("peers", peers(node)));
     rows.extend(routes(node));
     rows.extend(node.status.membership.iter().flat_map(membership::rows));
+    rows.extend(node.status.rotation.iter().map(membership::rotation_row));
     if wide {
         let ports = format!(
             "WireGuard UDP {}, exchange UDP {}, probe TCP {} in the mesh",
@@ -173,6 +174,7 @@ mod tests {
                 hostname: Some("fra-1\u{1b}[2J".into()),
                 unheard: None,
                 membership: None,
+                rotation: None,
             },
             subnet: "10.45.0.0/16".into(),
             addresses: vec!["10.45.75.206".into()],

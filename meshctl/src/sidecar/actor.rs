@@ -23,6 +23,7 @@ use super::net::exchange::Exchange;
 use super::net::interfaces::LanAddress;
 use super::net::multicast::Multicast;
 use super::net::{Datagram, probe};
+use super::rotation;
 use super::rpc_server::{Query, view};
 use super::state::StateDir;
 use super::wg::{Links, WireGuard};
@@ -183,14 +184,16 @@ impl Actor {
     async fn perform(&mut self, effect: Effect, dirty: &mut bool) {
         match effect {
             Effect::Announce(plaintext) => {
-                let key = &self.mesh.settings().keys.gossip_key;
-                if let Some(multicast) = &self.sockets.multicast {
-                    multicast.send(|| seal(key, Kind::Announce, &plaintext));
+                for key in self.mesh.sealing_keys(None) {
+                    if let Some(multicast) = &self.sockets.multicast {
+                        multicast.send(|| seal(&key, Kind::Announce, &plaintext));
+                    }
                 }
             }
             Effect::Send { to, kind, plaintext } => {
-                let key = &self.mesh.settings().keys.gossip_key;
-                self.sockets.exchange.send(to, &seal(key, kind, &plaintext));
+                for key in self.mesh.sealing_keys(Some(to)) {
+                    self.sockets.exchange.send(to, &seal(&key, kind, &plaintext));
+                }
             }
             Effect::SetPeer(peer) => self.set_peer(&peer).await,
             Effect::RemovePeer(key) => {
@@ -203,6 +206,11 @@ impl Actor {
             Effect::Probe { key, ip } => self.probe(key, ip),
             Effect::MoveAddress(ip) => self.move_address(ip).await,
             Effect::PeersChanged => *dirty = true,
+            Effect::SecretRotated => {
+                if let Err(error) = rotation::end(&self.state) {
+                    tracing::error!("{error:#}");
+                }
+            }
             Effect::RevocationsChanged => self.state.keep_revocations(self.mesh.revocations()),
             Effect::Report(report) if report.is_warning() => tracing::warn!("{report}"),
             Effect::Report(report) => tracing::info!("{report}"),
@@ -346,6 +354,22 @@ impl Actor {
             Query::KeptOut(to) => {
                 drop(to.send(self.mesh.kept_out().map(view::kept_out).collect()));
             }
+            Query::Rotate { secret, grace_secs, to } => {
+                let begun = rotation::begin(&self.mesh, &self.state, &secret, grace_secs);
+                let answer = match begun {
+                    Ok(successor) => {
+                        let until = successor.until;
+                        tracing::info!(
+                            until = view::rfc3339(until),
+                            "accepting the new mesh secret beside the old one"
+                        );
+                        self.on(Event::Rotate(Box::new(successor)), dirty).await;
+                        Ok(view::rfc3339(until))
+                    }
+                    Err(error) => Err(format!("{error:#}")),
+                };
+                let _ = to.send(answer);
+            }
             Query::Revoke(revocation, to) => {
                 let signed = revocation.is_signed_by(&self.mesh.settings().trust.authorities);
                 if signed {
@@ -373,6 +397,7 @@ impl Actor {
             hostname: Some(settings.hostname.clone()),
             unheard: Some(unheard.iter().map(ToString::to_string).collect()),
             membership: view::membership(&self.mesh, self.clock.now()),
+            rotation: view::rotation(&self.mesh, self.clock.now()),
         }
     }
 

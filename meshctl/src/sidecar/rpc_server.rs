@@ -20,7 +20,7 @@ use knit_rpc::jsonrpc::{
     INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, KEPT_OUT, KeptOutList, KeptOutPeer, LEAVE,
     MESH_PEERS, MESH_STATUS, METHOD_NOT_FOUND, MeshDetail, MeshPeer, MeshPeers, MeshStatus,
     PARSE_ERROR, PEERS_COUNT, PEERS_GET, PEERS_LIST, PING, PeerCount, PeerInfo, PeerList, Pong,
-    REVOKE, STATUS, UNWATCH, WATCH,
+    REVOKE, ROTATE, RotationStarted, STATUS, UNWATCH, WATCH,
 };
 use meshctl_core::authority::Revocation;
 use serde::Serialize;
@@ -28,6 +28,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use caller::Caller;
 use go_json::render;
@@ -46,6 +47,12 @@ pub(super) enum Query {
     /// Not for the socket: the page that is scraped.
     Metrics(oneshot::Sender<String>),
     KeptOut(oneshot::Sender<Vec<KeptOutPeer>>),
+    /// Answered with the moment until which the old secret is accepted, or why it is not changed.
+    Rotate {
+        secret: Zeroizing<String>,
+        grace_secs: i64,
+        to: oneshot::Sender<Result<String, String>>,
+    },
     /// Answered with whether an authority of this node signed it.
     Revoke(Box<Revocation>, oneshot::Sender<bool>),
 }
@@ -99,7 +106,7 @@ impl Server {
         match request.method.as_str() {
             WATCH => Outcome::Watch(success(&request.id, &view::SUBSCRIPTION)),
             UNWATCH => Outcome::Unwatch(success(&request.id, &true)),
-            LEAVE | REVOKE if caller == Caller::Group => {
+            LEAVE | REVOKE | ROTATE if caller == Caller::Group => {
                 let message = "only root and the daemon's own user may tell it to do that";
                 Outcome::Answer(failure(&request.id, INVALID_REQUEST, message))
             }
@@ -136,6 +143,7 @@ impl Server {
             }
             KEPT_OUT => Ok(success(id, &KeptOutList { peers: self.ask(Query::KeptOut).await? })),
             REVOKE => self.revoke(request).await,
+            ROTATE => self.rotate(request).await,
             other => Err(Refusal {
                 code: METHOD_NOT_FOUND,
                 message: format!("method not found: {other}"),
@@ -155,6 +163,20 @@ impl Server {
         Err(invalid(
             "no authority that this node knows signed it: join it with --require-signed or --authority, or ask another node",
         ))
+    }
+
+    async fn rotate(&self, request: &Request) -> Result<String, Refusal> {
+        let invalid = |message: &str| Refusal { code: INVALID_PARAMS, message: message.to_owned() };
+        let param = |name: &str| request.params.as_ref().and_then(|params| params.get(name));
+        let secret = param("secret").and_then(Value::as_str);
+        let secret = secret.ok_or_else(|| invalid("missing or invalid 'secret' parameter"))?;
+        let grace_secs = param("grace_secs").and_then(Value::as_i64);
+        let grace_secs =
+            grace_secs.ok_or_else(|| invalid("missing or invalid 'grace_secs' parameter"))?;
+        let secret = Zeroizing::new(secret.to_owned());
+        let until = self.ask(|to| Query::Rotate { secret, grace_secs, to }).await?;
+        let until = until.map_err(|why| invalid(&why))?;
+        Ok(success(&request.id, &RotationStarted { until }))
     }
 
     async fn ask<R>(&self, query: impl FnOnce(oneshot::Sender<R>) -> Query) -> Result<R, Refusal> {

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 const CREDENTIAL: &str = "mesh-secret";
 const OTHERS_MASK: u32 = 0o077;
 
-pub(super) fn load(flag: Option<&Path>) -> Result<Secret> {
+pub(crate) fn load(flag: Option<&Path>) -> Result<Secret> {
     let text = match flag {
         Some(path) => read(path)?,
         None => from_environment()?,

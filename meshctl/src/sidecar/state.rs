@@ -9,8 +9,10 @@ use anyhow::{Context as _, Result};
 use knit_runtime::file;
 use meshctl_core::authority::Revocation;
 use meshctl_core::key::PrivateKey;
+use meshctl_core::secret_store::SecretStore;
 use meshctl_core::state_file::{self, CachedPeer, Identity};
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use zeroize::Zeroizing;
 
 const FILE_MODE: u32 = 0o600;
 
@@ -18,6 +20,7 @@ pub(super) struct StateDir {
     identity_path: PathBuf,
     peers_path: PathBuf,
     revocations_path: PathBuf,
+    secrets_path: PathBuf,
     /// Held until the process ends.
     _lock: Flock<File>,
 }
@@ -47,6 +50,7 @@ impl StateDir {
         Ok(Self {
             identity_path: dir.join(format!("{interface}.json")),
             peers_path: dir.join(format!("{interface}-peers.json")),
+            secrets_path: dir.join(format!("{interface}-secrets.json")),
             revocations_path: dir.join(format!("{interface}-revoked")),
             _lock: lock,
         })
@@ -105,6 +109,21 @@ impl StateDir {
             let path = self.peers_path.display();
             tracing::warn!(%path, %error, "the peer cache cannot be written");
         }
+    }
+
+    /// The secrets that an earlier run accepted.
+    pub(super) fn secrets(&self) -> Result<Option<SecretStore>> {
+        let shown = self.secrets_path.display();
+        match std::fs::read(&self.secrets_path).map(Zeroizing::new) {
+            Ok(bytes) => SecretStore::parse(&bytes).map(Some).with_context(|| shown.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("{shown} cannot be read")),
+        }
+    }
+
+    pub(super) fn keep_secrets(&self, store: &SecretStore) -> Result<()> {
+        file::write_atomic(&self.secrets_path, &store.render(), FILE_MODE)
+            .with_context(|| format!("{} cannot be written", self.secrets_path.display()))
     }
 
     /// The revocations that were heard of, one a line. What is damaged is left out, and loudly:

@@ -23,7 +23,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use meshctl_core::key::{PrivateKey, PublicKey};
 use meshctl_core::mesh::{DevicePeer, PeerConfig};
-use zeroize::Zeroizing;
 
 pub(crate) use choose::{Choice, open};
 pub(crate) use link::Links;
@@ -80,7 +79,6 @@ pub(crate) enum WgError {
 pub(crate) struct Setup {
     pub(crate) interface: String,
     pub(crate) private_key: PrivateKey,
-    pub(crate) psk: Zeroizing<[u8; 32]>,
     pub(crate) listen_port: u16,
     /// Move packets in bulk where the kernel can; only the userspace engine asks.
     pub(crate) offload: bool,

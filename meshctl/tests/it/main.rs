@@ -12,6 +12,7 @@ mod ipv6;
 mod lifetime;
 mod meshing;
 mod metrics;
+mod rotation;
 mod routes;
 mod signed;
 mod socket;

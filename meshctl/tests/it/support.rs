@@ -99,11 +99,12 @@ impl Lan {
 
     pub(crate) fn join_at(&self, host: u8, socket: &Path, flags: &[&str]) -> Daemon {
         let log = self.scratch.path(&format!("{host}.log"));
+        let file = self.secret_file();
+        let secret = ["--secret-file".as_ref(), file.as_os_str()];
         let child = self
             .command(host, MESHCTL)
             .args(["join", "--interface", "wg0", "--hostname", &format!("host{host}")])
-            .arg("--secret-file")
-            .arg(self.secret_file())
+            .args(if flags.contains(&"--secret-file") { &[][..] } else { &secret })
             .arg("--state-dir")
             .arg(self.state_dir(host))
             .arg("--socket-path")

@@ -1,5 +1,5 @@
-//! What the sidecar says of authorities and their certificates: keys of its own, absent without an
-//! authority.
+//! What the sidecar says of authorities, their certificates, and a secret that changes: keys of its
+//! own, absent where there is nothing of the kind.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,24 @@ pub struct MembershipStatus {
     pub kept_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<OwnCertificate>,
+}
+
+/// The answer to [`super::ROTATE`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RotationStarted {
+    /// RFC 3339: until then the old secret is accepted.
+    pub until: String,
+}
+
+/// How far the mesh has changed to a new secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RotationStatus {
+    /// RFC 3339: until then the old secret is accepted.
+    pub until: String,
+    /// The active peers that do not have the new one yet: their names, else their keys.
+    pub behind: Vec<String>,
 }
 
 /// The local node's certificate.

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::membership::Refusal;
+use super::rotation::Psk;
 use super::routes::RouteRefusal;
 use crate::envelope::Kind;
 use crate::key::PublicKey;
@@ -36,10 +37,12 @@ pub enum Effect {
     PeersChanged,
     /// The revocations to keep have changed.
     RevocationsChanged,
+    /// The old secret is not accepted any more.
+    SecretRotated,
     Report(Report),
 }
 
-/// A peer as it should be on the device. Preshared key and keepalive are the mesh's.
+/// A peer as it should be on the device. The keepalive is the mesh's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerConfig {
     pub key: PublicKey,
@@ -48,6 +51,7 @@ pub struct PeerConfig {
     pub mesh_ip: Ipv4Addr,
     /// What it may send from, and what is sent to it, sorted.
     pub allowed_ips: Vec<IpNet>,
+    pub psk: Psk,
 }
 
 impl PeerConfig {
@@ -62,6 +66,7 @@ impl PeerConfig {
     pub(super) fn differs_from(&self, present: Option<&Self>) -> bool {
         present.is_none_or(|present| {
             self.allowed_ips != present.allowed_ips
+                || self.psk != present.psk
                 || (self.endpoint.is_some() && self.endpoint != present.endpoint)
         })
     }
@@ -83,12 +88,14 @@ pub enum Report {
     Revoked { key: PublicKey },
     OwnCertificate { why: Refusal },
     OwnCertificateEnds { in_secs: i64 },
+    LeftBehind { key: PublicKey, hostname: String, in_secs: i64 },
+    Rotated,
 }
 
 impl Report {
     /// Whether somebody should look into it.
     pub fn is_warning(&self) -> bool {
-        !matches!(self, Self::Found { .. } | Self::Lost { .. } | Self::Left { .. })
+        !matches!(self, Self::Found { .. } | Self::Lost { .. } | Self::Left { .. } | Self::Rotated)
     }
 }
 
@@ -125,6 +132,11 @@ impl fmt::Display for Report {
             Self::KeptOut { key, hostname, why } => {
                 write!(f, "{hostname} ({key}) has the mesh secret and is kept out: {}", why.explain())
             }
+            Self::LeftBehind { key, hostname, in_secs } => write!(
+                f,
+                "{hostname} ({key}) has only the old mesh secret, which is refused in {in_secs} s: give it the new one by `meshctl rotate`",
+            ),
+            Self::Rotated => f.write_str("the old mesh secret is not accepted any more"),
             Self::Revoked { key } => write!(f, "an authority revoked the membership of {key}"),
             Self::OwnCertificate { why: Refusal::Revoked } => f.write_str(
                 "this node's certificate was revoked: nodes with --require-signed keep it out",

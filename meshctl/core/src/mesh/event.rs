@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::HANDSHAKE_LIVE_MS;
+use super::rotation::Successor;
 use crate::authority::{Certificate, Revocation};
 use crate::derive::MeshSubnet;
 use crate::key::PublicKey;
@@ -52,6 +53,8 @@ pub enum Event<'a> {
         key: PublicKey,
         outcome: Probe,
     },
+    /// The user gave this node the secret that follows.
+    Rotate(Box<Successor>),
     /// The user gave this node a certificate.
     Certificate(Box<Certificate>),
     /// The user has an authority's word that somebody is no member any more.

@@ -37,7 +37,7 @@ impl Mesh {
             self.counters.drop_for("rate");
             return;
         }
-        let opened = match envelope::open(&self.settings.keys.gossip_key, bytes, now.unix) {
+        let opened = match self.open(bytes, now.unix) {
             Ok(opened) => opened,
             Err(BadEnvelope::Clock(off_secs)) => {
                 self.counters.drop_for("clock");
@@ -81,6 +81,18 @@ impl Mesh {
         }
     }
 
+    /// Opens a datagram by either secret that is accepted.
+    fn open(&self, bytes: &[u8], now_unix: i64) -> Result<Opened, BadEnvelope> {
+        let opened = envelope::open(&self.settings.keys.gossip_key, bytes, now_unix);
+        match (self.secrets.successor(), opened) {
+            (Some(successor), Err(BadEnvelope::Seal)) => {
+                let opened = envelope::open(&successor.keys.gossip_key, bytes, now_unix)?;
+                Ok(Opened { by_successor: true, ..opened })
+            }
+            (_, opened) => opened,
+        }
+    }
+
     /// Takes a message in; returns whether another node really sent it this way.
     fn message(
         &mut self,
@@ -115,6 +127,9 @@ impl Mesh {
                 Seen::AgainFromTheSame => return true,
                 Seen::FromElsewhere => return false,
             }
+        }
+        if self.secrets.note(heard.key, heard.accepts.as_deref(), opened.by_successor) {
+            effects.push(Effect::PeersChanged);
         }
         if opened.kind == Some(Kind::Reply)
             && let Some(SocketAddr::V4(seen)) = heard.observed_endpoint

@@ -9,6 +9,7 @@ use super::effect::PeerConfig;
 use super::event::{DevicePeer, Now, Probe};
 use super::membership::Standing;
 use super::peer::{Peer, Traffic, Via};
+use super::rotation::Psk;
 use super::{ACTIVE_MAX_MS, HELLO_EVERY_MS, HELLO_WHEN_SILENT_MS, NatType};
 use crate::derive::MeshSubnet;
 use crate::key::PublicKey;
@@ -250,6 +251,7 @@ impl PeerTable {
     pub(super) fn desired(
         &self,
         own: [Option<IpAddr>; 2],
+        psk: impl Fn(&PublicKey) -> Psk,
         configured: &BTreeMap<PublicKey, PeerConfig>,
         now: Now,
     ) -> BTreeMap<PublicKey, PeerConfig> {
@@ -277,7 +279,8 @@ impl PeerTable {
             let allowed_ips =
                 peer.mesh_ips().filter(|ip| owns(ip, peer)).map(IpNet::from).collect();
             let endpoint = peer.endpoint_address();
-            let config = PeerConfig { key: peer.key, endpoint, mesh_ip, allowed_ips };
+            let config =
+                PeerConfig { key: peer.key, endpoint, mesh_ip, allowed_ips, psk: psk(&peer.key) };
             desired.insert(peer.key, config);
         }
         desired

@@ -91,7 +91,13 @@ impl Mesh {
             known_peers: Vec::new(),
             observed_endpoint: observed.map(|address| address.to_string()),
             nat_type: self.nat_type.map(NatType::as_str),
-            kn: Extension { boot: self.settings.boot, sent, certificate, revoked: Vec::new() },
+            kn: Extension {
+                boot: self.settings.boot,
+                accepts: self.secrets.accepts(),
+                sent,
+                certificate,
+                revoked: Vec::new(),
+            },
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod ipv6;
+mod rotation;
 mod seen;
 mod signed;
 
@@ -53,6 +54,7 @@ impl Node {
             no_punching: false,
             force_relay: false,
             trust: Trust::default(),
+            successor: None,
             keys,
         };
         let ip = Ipv4Addr::new(192, 0, 2, number);
@@ -115,6 +117,7 @@ fn settle(nodes: &mut [Node], now: Now, lan: bool) {
             | Effect::Routes(_)
             | Effect::PeersChanged
             | Effect::RevocationsChanged
+            | Effect::SecretRotated
             | Effect::Report(_) => continue,
         };
         let from = nodes[sender].control();
@@ -533,6 +536,7 @@ fn gossip_goes_through_the_tunnel_with_an_endpoint_and_is_heard() {
         | Effect::MoveAddress(_)
         | Effect::PeersChanged
         | Effect::RevocationsChanged
+        | Effect::SecretRotated
         | Effect::Report(_) => None,
     });
     let (to, plaintext) = gossip.unwrap();

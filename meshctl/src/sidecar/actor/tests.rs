@@ -26,6 +26,7 @@ fn settings(number: u8, keys: &MeshKeys) -> (Settings, PrivateKey) {
         no_punching: false,
         force_relay: false,
         trust: meshctl_core::mesh::Trust::default(),
+        successor: None,
         keys: keys.clone(),
     };
     (settings, private_key)

@@ -34,6 +34,7 @@ fn no_message_makes_the_node_do_what_it_must_not() {
         no_punching: false,
         force_relay: false,
         trust: Trust::default(),
+        successor: None,
         keys,
     };
     let fresh = || {
@@ -105,6 +106,7 @@ fn check(effect: &Effect, mesh: &Mesh) -> &'static str {
         Effect::Probe { .. } => "probe",
         Effect::PeersChanged => "changed",
         Effect::RevocationsChanged => "revoked",
+        Effect::SecretRotated => "rotated",
         Effect::Report(report) => {
             assert!(!report.to_string().contains(char::is_control), "{report:?}");
             "report"

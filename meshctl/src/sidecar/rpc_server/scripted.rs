@@ -18,6 +18,7 @@ pub(crate) fn status() -> MeshStatus {
         hostname: Some("node-a".into()),
         unheard: Some(vec!["key".into()]),
         membership: None,
+        rotation: None,
     }
 }
 
@@ -56,6 +57,7 @@ pub(crate) fn server() -> Server {
                 Query::Endpoint(_, to) => drop(to.send(None)),
                 Query::Metrics(to) => drop(to.send(String::new())),
                 Query::KeptOut(to) => drop(to.send(Vec::new())),
+                Query::Rotate { to, .. } => drop(to.send(Err("not here".to_owned()))),
                 Query::Revoke(_, to) => drop(to.send(false)),
                 Query::Count(to) => {
                     let _ = to.send(view::peer_count(1, 3));

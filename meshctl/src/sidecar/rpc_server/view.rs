@@ -2,8 +2,8 @@
 
 use knit_rpc::jsonrpc::{
     KeptOutPeer, LanDetail, LanInterface, MembershipStatus, MeshDetail, MeshPeer, MeshStatus,
-    OwnCertificate, PeerCount, PeerInfo, PeerPath, PeerState, PeerStates, RefusedRoute, SeedDetail,
-    Signed, UsedRoute,
+    OwnCertificate, PeerCount, PeerInfo, PeerPath, PeerState, PeerStates, RefusedRoute,
+    RotationStatus, SeedDetail, Signed, UsedRoute,
 };
 use meshctl_core::key::PublicKey;
 use meshctl_core::mesh::{KeptOut, Member, Mesh, Now, PeerDetail, PeerState as State, PeerView};
@@ -50,6 +50,16 @@ fn signed(state: &str, member: Option<&Member>) -> Signed {
         by: member.map(|member| member.by.short()),
         expires: member.map(|member| rfc3339(member.terms.expires)),
     }
+}
+
+/// How far the mesh has changed to a new secret; `None` when it does not.
+pub(crate) fn rotation(mesh: &Mesh, now: Now) -> Option<RotationStatus> {
+    let successor = mesh.successor()?;
+    let behind = mesh.left_behind(now).into_iter();
+    let shown = |(key, name): (PublicKey, String)| {
+        if name.is_empty() { key.to_string() } else { name }
+    };
+    Some(RotationStatus { until: rfc3339(successor.until), behind: behind.map(shown).collect() })
 }
 
 /// What this node believes of authorities; `None` when it has nothing to do with any.
@@ -211,7 +221,7 @@ fn problems(detail: &MeshDetail, peers: &[PeerDetail]) -> Vec<String> {
 }
 
 /// RFC 3339 in UTC with whole seconds, as a Go daemon in that zone writes it.
-fn rfc3339(unix: i64) -> String {
+pub(crate) fn rfc3339(unix: i64) -> String {
     jiff::Timestamp::from_second(unix).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 

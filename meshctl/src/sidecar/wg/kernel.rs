@@ -25,7 +25,6 @@ use super::{EAGER_MAX, EAGER_RETRY, KEEPALIVE_SECS, MTU, Setup, WgError, WireGua
 pub(super) struct Kernel {
     api: WGApi<KernelApi>,
     interface: String,
-    psk: Zeroizing<[u8; 32]>,
     unanswered: BTreeMap<PublicKey, Unanswered>,
 }
 
@@ -71,12 +70,7 @@ impl Kernel {
                 quiet(|| api.configure_interface(&configuration)).map_err(failed)?;
             }
         }
-        Ok(Self {
-            api,
-            interface: setup.interface.clone(),
-            psk: setup.psk.clone(),
-            unanswered: BTreeMap::new(),
-        })
+        Ok(Self { api, interface: setup.interface.clone(), unanswered: BTreeMap::new() })
     }
 
     fn failed(
@@ -97,7 +91,7 @@ impl WireGuard for Kernel {
     async fn set_peer(&mut self, config: &PeerConfig) -> Result<(), WgError> {
         let mut peer = Peer::new(Key::new(config.key.to_bytes()));
         peer.endpoint = config.endpoint;
-        peer.preshared_key = Some(Key::new(*self.psk));
+        peer.preshared_key = Some(Key::new(*config.psk.expose()));
         peer.persistent_keepalive_interval = Some(KEEPALIVE_SECS);
         let allowed = config.allowed_ips.iter();
         let allowed = allowed.map(|net| IpAddrMask::new(net.addr(), net.prefix_len()));

@@ -19,7 +19,6 @@ use meshctl_core::key::PublicKey;
 use meshctl_core::mesh::{DevicePeer, PeerConfig};
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
-use zeroize::Zeroizing;
 
 use super::{EAGER_MAX, EAGER_RETRY, KEEPALIVE_SECS, Setup, WgError, WireGuard, canonical};
 use tun::Tun;
@@ -30,7 +29,6 @@ type Transports = (udp::Factory, tun::Sender, tun::Receiver);
 pub(super) struct Userspace {
     device: Device<Transports>,
     interface: String,
-    psk: Zeroizing<[u8; 32]>,
     /// Who is shaken hands with eagerly, since when.
     eager: BTreeMap<PublicKey, Instant>,
 }
@@ -56,12 +54,7 @@ impl Userspace {
         // After `build`: a builder with a key and no peers never opens its socket.
         let key = x25519::StaticSecret::from(*setup.private_key.expose());
         device.set_private_key(key).await.map_err(failed)?;
-        Ok(Self {
-            device,
-            interface: setup.interface.clone(),
-            psk: setup.psk.clone(),
-            eager: BTreeMap::new(),
-        })
+        Ok(Self { device, interface: setup.interface.clone(), eager: BTreeMap::new() })
     }
 
     fn failed(&self, error: gotatun::device::Error) -> WgError {
@@ -105,7 +98,7 @@ impl WireGuard for Userspace {
 
     async fn set_peer(&mut self, config: &PeerConfig) -> Result<(), WgError> {
         let mut peer = Peer::new(x25519::PublicKey::from(config.key.to_bytes()))
-            .with_preshared_key(*self.psk)
+            .with_preshared_key(*config.psk.expose())
             .with_allowed_ips(
                 config.allowed_ips.iter().filter_map(|net| net.to_string().parse().ok()),
             );

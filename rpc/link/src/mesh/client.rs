@@ -15,7 +15,7 @@ use jsonrpsee::core::traits::ToRpcParams;
 use knit_rpc::jsonrpc::{
     KEPT_OUT, KeptOutList, KeptOutPeer, LEAVE, MESH_PEERS, MESH_STATUS, METHOD_NOT_FOUND,
     MeshDetail, MeshPeer, MeshPeers, MeshStatus, PEERS_COUNT, PEERS_GET, PEERS_LIST, PING,
-    PeerCount, PeerInfo, PeerList, Pong, REVOKE, STATUS, UNWATCH, WATCH,
+    PeerCount, PeerInfo, PeerList, Pong, REVOKE, ROTATE, RotationStarted, STATUS, UNWATCH, WATCH,
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
@@ -122,6 +122,23 @@ impl MeshClient {
         })?;
         let _: serde_json::Value = self.call(REVOKE, params).await?;
         Ok(())
+    }
+
+    /// Gives the daemon a new secret; both are accepted for so many seconds.
+    pub async fn rotate(
+        &self,
+        secret: &str,
+        grace_secs: i64,
+    ) -> Result<RotationStarted, MeshError> {
+        let mut params = ObjectParams::new();
+        let inserted =
+            params.insert("secret", secret).and_then(|()| params.insert("grace_secs", grace_secs));
+        inserted.map_err(|source| MeshError::Protocol {
+            path: self.path.to_path_buf(),
+            method: ROTATE,
+            source: source.into(),
+        })?;
+        self.call(ROTATE, params).await
     }
 
     /// Who has the mesh secret and is kept out, sorted by key.

@@ -69,6 +69,7 @@ fn plaintext(effect: Effect) -> Vec<u8> {
         | Effect::MoveAddress(_)
         | Effect::PeersChanged
         | Effect::RevocationsChanged
+        | Effect::SecretRotated
         | Effect::Report(_) => panic!("nothing is said by {effect:?}"),
     }
 }
