@@ -52,8 +52,9 @@ fn text(node: &MeshDetail, wide: bool) -> String {
         );
         rows.push(("ports", ports));
         rows.push(("mesh", node.mesh_id.clone()));
-        let public = node.public_address.clone();
-        rows.push(("seen at", public.unwrap_or_else(|| "no public address".to_owned())));
+        let public = node.public_address.as_deref().unwrap_or("no public address");
+        let nat = node.nat_type.as_ref().map(|nat| format!(", NAT {nat}")).unwrap_or_default();
+        rows.push(("seen at", format!("{public}{nat}")));
     }
     rows.push(("version", status.version.clone()));
     lines(&rows) + &problems(&node.problems, wide)

@@ -31,6 +31,9 @@ fn the_kernel_engine_loses_no_ping_over_kill_9_and_sigterm() {
     for (name, expected) in [
         ("engine", "kernel"),
         ("mesh", "yes"),
+        ("seen", "yes"),
+        ("asked", "yes"),
+        ("doctor", "yes"),
         ("restarted", "yes"),
         ("taken_over", "yes"),
         ("received", "200"),

@@ -120,6 +120,9 @@ pub struct MeshDetail {
     /// The address that peers see this node at, when it is a public one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_address: Option<String>,
+    /// `cone`, `symmetric` or `unknown`, as STUN servers see it; absent when none was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nat_type: Option<String>,
     pub lan: LanDetail,
     pub seeds: Vec<SeedDetail>,
     pub peers: PeerStates,

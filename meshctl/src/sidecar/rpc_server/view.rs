@@ -153,6 +153,7 @@ pub(crate) fn detail(status: MeshStatus, mesh: &Mesh, lan: &[LanAddress], now: N
         exchange_port: settings.keys.gossip_port,
         probe_port: settings.keys.probe_port(),
         public_address: mesh.observed_address().map(|ip| ip.to_string()),
+        nat_type: mesh.nat_type().map(|nat| nat.as_str().to_owned()),
         lan: LanDetail {
             enabled: settings.lan,
             interfaces: lan

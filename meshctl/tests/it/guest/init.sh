@@ -59,6 +59,13 @@ result engine "$(field a engine)"
 ip=$(field b mesh_ip)
 await 30 /bin/ip netns exec a ping -n -c 1 -W 1 "$ip" && result mesh yes
 
+# What a person is shown, of the kernel's own counters.
+here() { command=$1; shift; WGMESH_SOCKET=/a.sock /bin/ip netns exec a meshctl "$command" "$@"; }
+is_up() { here peers -o json | tr -d '\n' | grep -q '"state": "up".*"tx_bytes": [1-9]'; }
+await 10 is_up && result seen yes
+here ping "$ip" -c 2 -i 0.2 | grep -q "2 sent, 2 received, 0% lost" && result asked yes
+here doctor | grep -q "the kernel has WireGuard" && result doctor yes
+
 # A ping every 50 ms while one daemon is killed, restarted, stopped and started again.
 /bin/ip netns exec a ping -n -i 0.05 -c 200 -W 2 "$ip" >/ping.log &
 pinging=$!
