@@ -52,7 +52,7 @@ impl Signer {
     }
 
     /// Adds the signature to a message that ends with an object in an object.
-    pub(crate) fn sign(&self, plaintext: &[u8]) -> Vec<u8> {
+    pub fn sign(&self, plaintext: &[u8]) -> Vec<u8> {
         let Some(signed) = plaintext.strip_suffix(b"}}") else { return plaintext.to_vec() };
         let message = [CONTEXT, signed].concat();
         let signature = raw_sign::<Sha512>(&self.key, &message, &self.public).to_bytes();

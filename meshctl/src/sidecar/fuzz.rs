@@ -1,5 +1,5 @@
-//! Deterministic fuzzers for what strangers can send: the sealed datagram, the message in it, a line
-//! on the socket, and one on the probe port.
+//! Deterministic fuzzers for what strangers can send: the sealed datagram, the message in it, that
+//! message to a node that requires certificates, a line on the socket, and one on the probe port.
 //!
 //! A plain run takes the corpus and some thousand mutations of it, the same each time. With
 //! `KNIT_FUZZ_SECS=N` a run takes so long and begins elsewhere; with `KNIT_FUZZ_KEEP=1` as well, an
@@ -9,6 +9,7 @@ mod announcement;
 mod datagram;
 mod mutator;
 mod probe_line;
+mod signed;
 mod socket_line;
 
 use std::collections::BTreeSet;

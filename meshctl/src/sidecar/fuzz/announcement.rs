@@ -11,32 +11,13 @@ use meshctl_core::secret::Secret;
 
 use super::fuzz;
 
-const START: Now = Now { mono_ms: 86_400_000, unix: 1_800_000_000 };
+pub(super) const START: Now = Now { mono_ms: 86_400_000, unix: 1_800_000_000 };
 /// A node forgets after so many messages, so that each input is found to blame.
-const MESSAGES_MAX: u64 = 200;
+pub(super) const MESSAGES_MAX: u64 = 200;
 
 #[test]
 fn no_message_makes_the_node_do_what_it_must_not() {
-    let keys = MeshKeys::derive(&Secret::parse("a secret of the tests only").unwrap());
-    let settings = Settings {
-        public_key: PrivateKey::from_random([1; 32]).public(),
-        subnet: keys.default_subnet(),
-        hostname: "node".to_owned(),
-        listen_port: 51820,
-        boot: 1,
-        routes: Vec::new(),
-        accept_routes: vec!["0.0.0.0/0".parse().unwrap()],
-        lan: true,
-        gossip: false,
-        ipv6: None,
-        no_ipv6: false,
-        introducer: false,
-        no_punching: false,
-        force_relay: false,
-        trust: Trust::default(),
-        successor: None,
-        keys,
-    };
+    let settings = settings();
     let fresh = || {
         let mut mesh = Mesh::new(settings.clone(), None, &[], START);
         let local = vec!["192.168.1.0/24".parse().unwrap()];
@@ -70,8 +51,31 @@ fn no_message_makes_the_node_do_what_it_must_not() {
     });
 }
 
+pub(super) fn settings() -> Settings {
+    let keys = MeshKeys::derive(&Secret::parse("a secret of the tests only").unwrap());
+    Settings {
+        public_key: PrivateKey::from_random([1; 32]).public(),
+        subnet: keys.default_subnet(),
+        hostname: "node".to_owned(),
+        listen_port: 51820,
+        boot: 1,
+        routes: Vec::new(),
+        accept_routes: vec!["0.0.0.0/0".parse().unwrap()],
+        lan: true,
+        gossip: false,
+        ipv6: None,
+        no_ipv6: false,
+        introducer: false,
+        no_punching: false,
+        force_relay: false,
+        trust: Trust::default(),
+        successor: None,
+        keys,
+    }
+}
+
 /// What holds of every effect, whatever was said.
-fn check(effect: &Effect, mesh: &Mesh) -> &'static str {
+pub(super) fn check(effect: &Effect, mesh: &Mesh) -> &'static str {
     let subnet = mesh.settings().subnet;
     match effect {
         Effect::Announce(plaintext) => {

@@ -1,6 +1,6 @@
 //! Changes bytes in ways that reach deeper than noise: JSON's own words, splices, repeats.
 
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 45] = [
     "{",
     "}",
     "[",
@@ -38,6 +38,11 @@ const WORDS: [&str; 40] = [
     "\"wg_pubkey\":",
     "\"wg_endpoint\":",
     "\"kn\":{\"type\":\"LAN\"}",
+    "\"cert\":\"knit-cert-v1.",
+    "\"revoked\":[\"knit-revoked-v1.",
+    "\"accepts\":\"",
+    ",\"sig\":\"",
+    "\"}}",
     "\"id\":",
     "\"method\":",
     "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",

@@ -203,6 +203,14 @@ fn problems(detail: &MeshDetail, peers: &[PeerDetail]) -> Vec<String> {
     if detail.lan.enabled && detail.lan.interfaces.is_empty() {
         problems.push("LAN discovery is on and no interface leads to a LAN".to_owned());
     }
+    let own = detail.status.membership.as_ref().and_then(|status| status.certificate.as_ref());
+    if let Some(problem) = own.and_then(|own| own.problem.as_ref()) {
+        problems.push(format!("this node's certificate does not count: {problem}"));
+    }
+    if let Some(rotation) = detail.status.rotation.as_ref().filter(|one| !one.behind.is_empty()) {
+        let (behind, until) = (rotation.behind.join(", "), &rotation.until);
+        problems.push(format!("without the new mesh secret, and refused after {until}: {behind}"));
+    }
     let mute = detail.seeds.iter().filter(|seed| seed.answered_ms_ago.is_none());
     problems.extend(mute.map(|seed| {
         format!(
