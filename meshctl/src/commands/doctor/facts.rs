@@ -12,7 +12,7 @@ pub(super) struct Facts {
     pub(super) kernel_wireguard: Option<bool>,
     pub(super) has_tun: bool,
     pub(super) socket: PathBuf,
-    pub(super) daemon: Result<Daemon, String>,
+    pub(super) daemon: Result<Daemon, Unanswered>,
     /// The mesh interface, by its daemon's word or by the usual name.
     pub(super) interface: String,
     pub(super) has_interface: Option<bool>,
@@ -39,7 +39,7 @@ impl Default for Facts {
             kernel_wireguard: None,
             has_tun: false,
             socket: PathBuf::new(),
-            daemon: Err("no daemon was asked".to_owned()),
+            daemon: Err(Unanswered::default()),
             interface: String::new(),
             has_interface: None,
             mesh: None,
@@ -63,6 +63,14 @@ pub(super) struct Daemon {
     pub(super) peers: Vec<MeshPeer>,
     /// Whether it is `meshctl join` and not the Go daemon.
     pub(super) is_ours: bool,
+}
+
+/// Why no daemon told anything.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unanswered {
+    pub(super) why: String,
+    /// There is one, and its socket is not for this user.
+    pub(super) is_denied: bool,
 }
 
 /// What the secret or the daemon tells of the mesh.

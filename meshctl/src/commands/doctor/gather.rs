@@ -15,7 +15,7 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 use super::super::seen;
-use super::facts::{Daemon, Facts, FileMode, Firewall, MeshFacts};
+use super::facts::{Daemon, Facts, FileMode, Firewall, MeshFacts, Unanswered};
 use crate::cli::{DoctorArgs, interface_name};
 use crate::sidecar::wg::Links;
 
@@ -26,7 +26,11 @@ const DEFAULT_INTERFACE: &str = "wg0";
 
 pub(super) async fn gather(args: &DoctorArgs) -> Facts {
     let socket = find_socket(args.show.socket.mesh_socket.as_deref());
-    let daemon = daemon(&MeshClient::new(&socket)).await;
+    let asked = daemon(&MeshClient::new(&socket)).await;
+    let daemon = asked.map_err(|error| Unanswered {
+        why: error.to_string(),
+        is_denied: matches!(error, MeshError::Denied { .. }),
+    });
     let said = daemon.as_ref().ok().map(|daemon| daemon.node.status.interface.as_str());
     // The daemon's word names a file below, so it must be a name.
     let interface = said.and_then(|name| interface_name(name).ok());
@@ -65,13 +69,10 @@ pub(super) async fn gather(args: &DoctorArgs) -> Facts {
     facts
 }
 
-async fn daemon(client: &MeshClient) -> Result<Daemon, String> {
-    let asked = async {
-        let (node, is_ours) = seen::node(client).await?;
-        let (peers, _) = seen::peers(client).await?;
-        Ok::<_, MeshError>(Daemon { node, peers, is_ours })
-    };
-    asked.await.map_err(|error| error.to_string())
+async fn daemon(client: &MeshClient) -> Result<Daemon, MeshError> {
+    let (node, is_ours) = seen::node(client).await?;
+    let (peers, _) = seen::peers(client).await?;
+    Ok(Daemon { node, peers, is_ours })
 }
 
 fn secret(path: &Path) -> Option<Secret> {

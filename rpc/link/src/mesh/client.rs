@@ -32,6 +32,8 @@ pub enum MeshError {
         .path.display()
     )]
     Connect { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the mesh socket {} is not for this user: use sudo, or have the daemon join with --socket-group and be in that group", .path.display())]
+    Denied { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the mesh daemon on {} did not answer `{method}` within {} s: restart it if this persists", .path.display(), REQUEST_MAX.as_secs())]
     Timeout { path: PathBuf, method: &'static str },
     #[error("the mesh daemon on {} refused `{method}`: {message} (code {code})", .path.display())]
@@ -190,9 +192,16 @@ impl MeshClient {
 
     async fn connect(&self) -> Result<Arc<Client>, MeshError> {
         let client = socket::connect(&self.path, REQUEST_MAX).await;
-        client.map(Arc::new).map_err(|source| MeshError::Connect {
-            path: self.path.to_path_buf(),
-            source: source.into(),
+        let path = self.path.to_path_buf();
+        client.map(Arc::new).map_err(|source| {
+            let denied = std::io::ErrorKind::PermissionDenied;
+            let is_denied = matches!(&source, SocketError::Io(error) if error.kind() == denied);
+            let source = source.into();
+            if is_denied {
+                MeshError::Denied { path, source }
+            } else {
+                MeshError::Connect { path, source }
+            }
         })
     }
 

@@ -23,17 +23,27 @@ pub(super) fn socket(facts: &Facts) -> Finding {
             let socket = facts.socket.display();
             Finding::ok("daemon", format!("{version}{kind} answers on {socket}"))
         }
-        Err(why) => Finding::fail(
+        Err(none) if none.is_denied => Finding::warn(
             "daemon",
-            why.clone(),
+            format!("{} is not for this user", facts.socket.display()),
+            "sudo meshctl doctor, or join with --socket-group and be in that group",
+        ),
+        Err(none) => Finding::fail(
+            "daemon",
+            none.why.clone(),
             "meshctl join --secret-file FILE, or systemctl start its service",
         ),
     }
 }
 
+/// Whether there is a daemon, as far as this user may know.
+fn runs(facts: &Facts) -> bool {
+    facts.daemon.as_ref().map_or_else(|none| none.is_denied, |_| true)
+}
+
 pub(super) fn interface(facts: &Facts) -> Finding {
     let name = &facts.interface;
-    match (facts.has_interface, facts.daemon.is_ok()) {
+    match (facts.has_interface, runs(facts)) {
         (None, _) => Finding::skip("interface", "the interfaces could not be read"),
         (Some(true), true) => Finding::ok("interface", format!("{name} is there")),
         (Some(false), true) => Finding::fail(
@@ -57,7 +67,7 @@ pub(super) fn ports(facts: &Facts) -> Vec<Finding> {
         let seen = "the mesh's ports follow from the secret: no daemon tells them, and no --secret-file is given";
         return vec![Finding::skip("ports", seen)];
     };
-    let runs = facts.daemon.is_ok();
+    let runs = runs(facts);
     let mut wanted = vec![
         (Transport::Udp, mesh.listen_port, "WireGuard"),
         (Transport::Udp, mesh.exchange_port, "exchange"),
@@ -161,7 +171,7 @@ pub(super) fn clocks(facts: &Facts) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::facts::{Bound, Daemon, MeshFacts};
+    use super::super::super::facts::{Bound, Daemon, MeshFacts, Unanswered};
     use super::super::Verdict;
     use super::*;
     use knit_rpc::jsonrpc::PeerInfo;
@@ -180,8 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn who_may_not_ask_is_not_told_that_nobody_is_there() {
+        for (is_denied, expected) in [(false, Verdict::Fail), (true, Verdict::Warn)] {
+            let daemon = Err(Unanswered { is_denied, ..Unanswered::default() });
+            let facts = Facts { daemon, has_interface: Some(true), ..Facts::default() };
+            assert_eq!(socket(&facts).verdict, expected);
+            let there = if is_denied { Verdict::Ok } else { Verdict::Warn };
+            assert_eq!(interface(&facts).verdict, there);
+        }
+    }
+
+    #[test]
     fn a_persistent_interface_without_a_daemon_is_told() {
-        let none = || Err("nobody".to_owned());
+        let none = || Err(Unanswered::default());
         for (there, daemon, expected) in [
             (Some(true), Ok(Daemon::default()), Verdict::Ok),
             (Some(false), Ok(Daemon::default()), Verdict::Fail),
@@ -217,13 +238,13 @@ mod tests {
             (false, vec![bound(Transport::Udp, MULTICAST_PORT)], vec![Verdict::Ok]),
             (false, all, vec![Verdict::Fail; 3]),
         ] {
-            let daemon = if runs { Ok(Daemon::default()) } else { Err(String::new()) };
+            let daemon = if runs { Ok(Daemon::default()) } else { Err(Unanswered::default()) };
             let facts =
                 Facts { daemon, mesh: Some(mesh.clone()), bound: found, ..Facts::default() };
             let verdicts: Vec<_> = ports(&facts).iter().map(|finding| finding.verdict).collect();
             assert_eq!(verdicts, expected, "{runs} {:?}", facts.bound);
         }
-        let unknown = Facts { daemon: Err(String::new()), ..Facts::default() };
+        let unknown = Facts { daemon: Err(Unanswered::default()), ..Facts::default() };
         assert_eq!(ports(&unknown)[0].verdict, Verdict::Skip);
     }
 

@@ -179,7 +179,7 @@ pub(super) fn reverse_path(facts: &Facts) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::facts::{Daemon, MeshFacts};
+    use super::super::super::facts::{Daemon, MeshFacts, Unanswered};
     use super::super::Verdict;
     use super::*;
     use knit_rpc::jsonrpc::{LanDetail, LanInterface, MeshDetail, MeshPeer, PeerInfo, UsedRoute};
@@ -289,7 +289,7 @@ mod tests {
             (lan(true, &[]), Verdict::Warn),
             (lan(false, &[]), Verdict::Ok),
             (go, Verdict::Warn),
-            (Facts { daemon: Err(String::new()), ..Facts::default() }, Verdict::Skip),
+            (Facts { daemon: Err(Unanswered::default()), ..Facts::default() }, Verdict::Skip),
         ] {
             assert_eq!(multicast(&facts).verdict, expected);
         }
