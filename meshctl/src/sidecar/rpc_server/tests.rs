@@ -207,10 +207,12 @@ async fn our_own_methods_have_names_of_their_own() {
         let line = format!(r#"{{"jsonrpc":"2.0","method":"{method}","id":1}}"#);
         assert_eq!(server.handle(line.as_bytes(), Caller::Owner).await, expected);
     }
-    let leave = br#"{"jsonrpc":"2.0","method":"mesh.leave","id":1}"#;
-    let refused = server.handle(leave, Caller::Group).await;
-    let Outcome::Answer(refused) = refused else { panic!("{refused:?}") };
-    assert!(refused.contains("only root and the daemon's own user"), "{refused}");
+    for method in ["mesh.leave", "mesh.revoke", "mesh.rotate"] {
+        let line = format!(r#"{{"jsonrpc":"2.0","method":"{method}","id":1}}"#);
+        let refused = server.handle(line.as_bytes(), Caller::Group).await;
+        let Outcome::Answer(refused) = refused else { panic!("{refused:?}") };
+        assert!(refused.contains("only root and the daemon's own user"), "{refused}");
+    }
     let shown = notification(&status());
     let start = r#"{"jsonrpc":"2.0","method":"mesh.watch","params":{"subscription":1,"result":{"mesh_ip":"10.45.75.206","#;
     assert!(shown.starts_with(start), "{shown}");
