@@ -94,7 +94,11 @@ impl Actor {
         let mut rescans = steady(RESCAN);
         let mut keeps = steady(KEEP_PEERS_EVERY);
         let mut dirty = false;
-        // What host and device have already is taken in before anything is decided.
+        // What host and device have already is taken in before anything is decided, and the LAN is
+        // joined before the first announce is due.
+        if let Some(multicast) = &mut self.sockets.multicast {
+            multicast.rescan();
+        }
         self.assert_ipv6(&mut dirty).await;
         self.look_around(&mut dirty).await;
         self.poll_device(&mut dirty).await;

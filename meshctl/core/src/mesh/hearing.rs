@@ -169,7 +169,8 @@ impl Mesh {
         peer.clock_offset_secs = Some(timestamp.saturating_sub(now.unix));
         peer.is_knit = heard.sent.is_some();
         peer.leaving_since = None;
-        let is_fresh_start = heard.boot.is_some() && heard.boot != peer.boot;
+        let boot_before = peer.boot;
+        let is_fresh_start = heard.boot.is_some() && heard.boot != boot_before;
         peer.boot = heard.boot.or(peer.boot);
         peer.met(via);
         if let Some(standing) = &heard.standing {
@@ -222,10 +223,14 @@ impl Mesh {
         };
         if let Some(every_ms) = greet_every_ms
             && via == Via::Lan
-            && self.contacts.may_greet(control, every_ms, now)
         {
-            let hello = self.hello(control, now);
-            effects.push(hello);
+            if self.contacts.may_greet(control, every_ms, now) {
+                let hello = self.hello(control, now);
+                effects.push(hello);
+            } else if let Some(peer) = self.peers.get_mut(&heard.key) {
+                // Too soon: its next announce is to be greeted.
+                peer.boot = boot_before;
+            }
         }
     }
 

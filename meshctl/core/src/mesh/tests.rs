@@ -454,6 +454,14 @@ fn a_peer_that_has_just_started_is_greeted_although_it_is_known() {
     two.mesh.settings.boot = 2;
     let datagram = two.announce(later(12_000));
     assert!(greets(&one.hear(Path::Lan, two.control(), &datagram, later(12_000))));
+    // It starts again: too soon for its first announce, and not for the second.
+    two.mesh.settings.boot = 3;
+    let mut greeted = Vec::new();
+    for ms in [12_100, 12_300, 12_600] {
+        let datagram = two.announce(later(ms));
+        greeted.push(greets(&one.hear(Path::Lan, two.control(), &datagram, later(ms))));
+    }
+    assert_eq!(greeted, [false, true, false]);
 }
 
 #[test]
