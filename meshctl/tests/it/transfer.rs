@@ -28,6 +28,10 @@ async fn streams_and_datagrams_arrive_whole_in_bulk_and_one_by_one() {
         assert_eq!((is_bulk(&lan, 1), is_bulk(&lan, 2)), (true, flags == BULK));
         stream(&lan, (1, &a), (2, &b));
         stream(&lan, (2, &b), (1, &a));
+        let (a6, b6) = (ipv6(&lan, 1), ipv6(&lan, 2));
+        eventually("an IPv6 ping", || lan.pings(1, &b6).then_some(()));
+        stream(&lan, (1, &a6), (2, &b6));
+        stream(&lan, (2, &b6), (1, &a6));
         datagrams(&lan, (1, &a), (2, &b));
         pings(&lan, &b);
         addresses.push(b);
@@ -37,6 +41,21 @@ async fn streams_and_datagrams_arrive_whole_in_bulk_and_one_by_one() {
     assert_eq!(addresses.len(), 1, "the device kept its address");
 }
 
+/// Datagrams in one piece are refused there, and must go as fragments.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_arrives_over_a_way_that_is_narrower_than_the_tunnel() {
+    let lan = Lan::new(2);
+    for host in [1, 2] {
+        let mut ip = lan.command(host, "ip");
+        assert!(ip.args(["link", "set", "eth0", "mtu", "1300"]).status().unwrap().success());
+    }
+    let (one, two) = (lan.join(1, BULK), lan.join(2, BULK));
+    let (a, b) = (one.mesh_ip().await, two.mesh_ip().await);
+    eventually("a ping", || lan.pings(1, &b).then_some(()));
+    stream(&lan, (1, &a), (2, &b));
+    pings(&lan, &b);
+}
+
 /// Whether packets of up to 64 KiB cross the device, as the kernel tells it.
 fn is_bulk(lan: &Lan, host: u8) -> bool {
     let mut ip = lan.command(host, "ip");
@@ -44,6 +63,16 @@ fn is_bulk(lan: &Lan, host: u8) -> bool {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("persist on"), "{text}");
     text.contains("vnet_hdr on")
+}
+
+/// A host's mesh IPv6 address.
+fn ipv6(lan: &Lan, host: u8) -> String {
+    eventually("an IPv6 address", || {
+        let mut ip = lan.command(host, "ip");
+        let arguments = ["-brief", "-6", "address", "show", "dev", "wg0", "scope", "global"];
+        let text = String::from_utf8(ip.args(arguments).output().unwrap().stdout).unwrap();
+        Some(text.split_whitespace().nth(2)?.split_once('/')?.0.to_owned())
+    })
 }
 
 /// Bytes that no two places share, and that no checksum confuses.

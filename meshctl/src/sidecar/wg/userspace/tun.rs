@@ -36,15 +36,15 @@ impl Tun {
     /// Makes the device, or attaches to the one that an earlier run left, whichever way that run
     /// used it: the kernel takes the framing anew from whoever attaches.
     pub(super) fn open(name: &str, offload: bool) -> io::Result<Self> {
-        let plain = || build(name, false);
-        let device = if offload {
-            build(name, true).or_else(|error| {
-                tracing::info!(%error, "this kernel moves packets of a TUN device one by one");
-                plain()
-            })
-        } else {
-            plain()
-        }?;
+        let device = match offload.then(|| build(name, true)) {
+            Some(Ok(device)) => device,
+            Some(Err(refusal)) => {
+                let device = build(name, false)?;
+                tracing::info!(%refusal, "this kernel moves packets of a TUN device one by one");
+                device
+            }
+            None => build(name, false)?,
+        };
         device.persist()?;
         let device = Arc::new(device);
         let (tell, mtu) = watch::channel(device.mtu()?);
