@@ -217,3 +217,18 @@ async fn our_own_methods_have_names_of_their_own() {
     let start = r#"{"jsonrpc":"2.0","method":"mesh.watch","params":{"subscription":1,"result":{"mesh_ip":"10.45.75.206","#;
     assert!(shown.starts_with(start), "{shown}");
 }
+
+#[tokio::test]
+async fn our_fuller_answers_begin_with_the_go_daemons_keys_and_are_for_the_group_too() {
+    for (method, start) in [
+        ("mesh.status", r#"{"mesh_ip":"10.45.75.206","pubkey":"#.to_owned()),
+        ("mesh.peers", format!(r#"{{"peers":[{{"pubkey":"{KEY}","hostname":"#)),
+    ] {
+        let line = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":null,"id":1}}"#);
+        let outcome = server().handle(line.as_bytes(), Caller::Group).await;
+        let Outcome::Answer(answer) = outcome else { panic!("{outcome:?}") };
+        let start = format!(r#"{{"jsonrpc":"2.0","result":{start}"#);
+        assert!(answer.starts_with(&start), "{answer}");
+        assert!(answer.ends_with(r#","id":1}"#), "{answer}");
+    }
+}
