@@ -40,6 +40,9 @@ fn the_kernel_engine_loses_no_ping_over_kill_9_and_sigterm() {
         ("kind", "1"),
         ("left", "yes"),
         ("met", "yes"),
+        ("rotated", "yes"),
+        ("rotated_received", "100"),
+        ("rotated_met", "yes"),
         ("other_engine", "refused"),
         ("other_key", "refused"),
     ] {

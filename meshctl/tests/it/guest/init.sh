@@ -98,6 +98,22 @@ began=$(cut -d' ' -f1 /proc/uptime | tr -d .)
 await 10 /bin/ip netns exec a ping -n -c 1 -W 0.1 "$ip" && result met yes
 ended=$(cut -d' ' -f1 /proc/uptime | tr -d .)
 result lost_handshake_cs $((ended - began))
+
+# The secret changes under the ping, and a tunnel that is made anew is made by the new one.
+rotate() { WGMESH_SOCKET="/$1.sock" meshctl rotate --secret-file /secret-new --grace 1h; }
+nobody_behind() { WGMESH_SOCKET="/$1.sock" meshctl status | grep -q 'every peer has the new one'; }
+meshctl init --successor-of /secret >/secret-new && chmod 600 /secret-new
+/bin/ip netns exec a ping -n -i 0.05 -c 100 -W 2 "$ip" >/ping-rotate.log &
+pinging=$!
+rotate a
+rotate b
+await 10 nobody_behind a && await 10 nobody_behind b && result rotated yes
+wait $pinging
+result rotated_received "$(sed -n 's/.* \([0-9]*\) received.*/\1/p' /ping-rotate.log)"
+WGMESH_SOCKET=/a.sock meshctl leave
+await 5 [ ! -e /a.sock ]
+start a
+await 10 /bin/ip netns exec a ping -n -c 1 -W 1 "$ip" && result rotated_met yes
 WGMESH_SOCKET=/a.sock meshctl leave
 await 5 [ ! -e /a.sock ]
 
