@@ -10,6 +10,7 @@
 
 mod actor;
 mod clock;
+mod forwarding;
 #[cfg(test)]
 mod fuzz;
 pub(crate) mod metrics;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
 use meshctl_core::derive::{MULTICAST_PORT, MeshKeys, MeshSubnet, mesh_ipv6};
-use meshctl_core::mesh::{Mesh, Settings};
+use meshctl_core::mesh::{Mesh, Settings, Trust};
 use meshctl_core::message::sanitize_hostname;
 use meshctl_core::state_file::Identity;
 use tokio::sync::{mpsc, watch};
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::JoinArgs;
 use actor::{Actor, Inputs, Sockets};
 use clock::Clock;
+use forwarding::Forwarding;
 use metrics::{Measured, MetricsAddress};
 use net::bench::Bench;
 use net::exchange::Exchange;
@@ -70,25 +72,8 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
 
     let clock = Clock::start();
     let trust = trust::load(&args.trust, &identity.private_key, state.revocations())?;
-    let settings = Settings {
-        public_key,
-        subnet,
-        hostname: sanitize_hostname(&hostname(&args)),
-        listen_port: args.listen_port,
-        boot: knit_runtime::clock::now().as_millis(),
-        routes: args.advertise_routes.clone(),
-        accept_routes: args.accept_routes.clone(),
-        lan: !args.no_lan_discovery,
-        gossip: args.gossip,
-        ipv6: own_ipv6(&args, &keys, &identity),
-        no_ipv6: args.no_ipv6,
-        introducer: args.introducer,
-        no_punching: args.no_punching,
-        force_relay: args.force_relay,
-        trust: trust.clone(),
-        successor,
-        keys: keys.clone(),
-    };
+    let settings =
+        Settings { successor, ..settings(&args, &keys, &identity, subnet, trust.clone()) };
     let mesh = Mesh::new(settings, identity.mesh_ip, &cached, clock.now());
     keep_addresses(&state, &mut identity, &mesh)?;
 
@@ -104,6 +89,8 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     };
     let device = wg::open(&links, args.engine, &setup, subnet.net()).await?;
     links.set_address(&args.interface, in_subnet(mesh.mesh_ip(), subnet)?).await?;
+
+    let forwarding = forwarding(&args, &keys, subnet).await?;
 
     let (datagrams, datagram_queue) = mpsc::channel(QUEUE_MAX);
     let sockets = open_sockets(&args, &keys, &datagrams)?;
@@ -131,6 +118,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         address,
         address_v6,
         ipv6_refused: false,
+        forwarding,
         stop,
         leave: leave.clone(),
         teardown: args.teardown,
@@ -177,6 +165,51 @@ fn keep_addresses(state: &StateDir, identity: &mut Identity, mesh: &Mesh) -> Res
         state.keep_identity(identity)?;
     }
     Ok(())
+}
+
+fn settings(
+    args: &JoinArgs,
+    keys: &MeshKeys,
+    identity: &Identity,
+    subnet: MeshSubnet,
+    trust: Trust,
+) -> Settings {
+    Settings {
+        public_key: identity.private_key.public(),
+        subnet,
+        hostname: sanitize_hostname(&hostname(args)),
+        listen_port: args.listen_port,
+        boot: knit_runtime::clock::now().as_millis(),
+        routes: args.advertise_routes.clone(),
+        accept_routes: args.accept_routes.clone(),
+        lan: !args.no_lan_discovery,
+        gossip: args.gossip,
+        ipv6: own_ipv6(args, keys, identity),
+        no_ipv6: args.no_ipv6,
+        introducer: args.introducer,
+        no_punching: args.no_punching,
+        force_relay: args.force_relay,
+        trust,
+        successor: None,
+        relays_ipv6: args.introducer && Forwarding::can_ipv6(),
+        keys: keys.clone(),
+    }
+}
+
+/// An introducer forwards from peer to peer; whatever else this node was before, it does not.
+async fn forwarding(
+    args: &JoinArgs,
+    keys: &MeshKeys,
+    subnet: MeshSubnet,
+) -> Result<Option<Forwarding>> {
+    let mut forwarding = Forwarding::new(&args.interface, subnet.net(), keys.v6_net());
+    if args.introducer {
+        forwarding.assert().await?;
+        Ok(Some(forwarding))
+    } else {
+        tokio::spawn(async move { forwarding.remove().await });
+        Ok(None)
+    }
 }
 
 fn check_ports(args: &JoinArgs, keys: &MeshKeys) -> Result<()> {

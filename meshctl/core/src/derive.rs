@@ -3,6 +3,7 @@
 //! Every formula works on the *text* of the secret: HKDF-SHA256 without salt, or plain SHA-256.
 
 mod address;
+mod pair;
 mod pin;
 
 use std::net::Ipv4Addr;
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 pub use address::{BadSubnet, MeshSubnet, mesh_ipv6};
+pub use pair::{pair_id, pair_seed, relay_index, relay_weight};
 pub use pin::{BadPin, Pin};
 
 use crate::secret::Secret;

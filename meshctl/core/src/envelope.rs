@@ -22,6 +22,8 @@ pub enum Kind {
     Reply,
     Announce,
     Goodbye,
+    Offer,
+    Start,
 }
 
 impl Kind {
@@ -31,13 +33,15 @@ impl Kind {
             Self::Reply => "REPLY",
             Self::Announce => "ANNOUNCE",
             Self::Goodbye => "GOODBYE",
+            Self::Offer => "RENDEZVOUS_OFFER",
+            Self::Start => "RENDEZVOUS_START",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Hello, Self::Reply, Self::Announce, Self::Goodbye]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        let all =
+            [Self::Hello, Self::Reply, Self::Announce, Self::Goodbye, Self::Offer, Self::Start];
+        all.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!  datagram ─> limiter ─> envelope ─> replay ─> hearing ─┐
 //!  device ───────────────────────────────────────────────┼─> peer_table ─> SetPeer / RemovePeer
-//!  tick ─> contacts, announces, lapses ──────────────────┘        │
+//!  tick ─> contacts, announces, lapses ──────────────────┤        │
+//!  introducers' mentions ─> path, relay, rendezvous ─────┘        │
 //!                                     speech <─── HELLO, REPLY, ANNOUNCE, GOODBYE
 //! ```
 //!
@@ -13,26 +14,33 @@
 
 mod contacts;
 mod counters;
+mod device;
 mod effect;
 mod event;
 mod hearing;
+mod introducer;
 mod limiter;
 mod membership;
+mod mentions;
 mod nat;
 mod observed;
+mod path;
 mod peer;
 mod peer_table;
+mod relay;
+mod rendezvous;
 mod replay;
 mod rotation;
 mod routes;
 mod seen;
+mod settings;
 mod speech;
 mod vitals;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 
 pub use contacts::SeedView;
 pub use counters::Counters;
@@ -45,16 +53,19 @@ pub use peer_table::PeerView;
 pub use rotation::{Psk, RotationRefusal, Successor};
 pub use routes::{Refused, RouteRefusal};
 pub use seen::{ClashView, PeerDetail, PeerState};
+pub use settings::Settings;
 pub use vitals::PROBE_MAX_MS;
 
-use crate::derive::{MeshKeys, MeshSubnet};
 use crate::key::PublicKey;
 use crate::state_file::CachedPeer;
 use contacts::Contacts;
+use introducer::Sessions;
 use limiter::{Limiter, Muffle};
 use membership::Membership;
+use mentions::Mentions;
 use observed::Observed;
 use peer_table::PeerTable;
+use rendezvous::Rendezvous;
 use replay::Replay;
 use rotation::Rotation;
 use routes::Routes;
@@ -79,40 +90,6 @@ const CLASH_PATIENCE_MS: u64 = 30_000;
 const MOVE_EVERY_MS: u64 = 10_000;
 const NONCE_MAX: u32 = 256;
 
-/// What does not change while a daemon runs.
-#[derive(Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the user's")]
-pub struct Settings {
-    pub keys: MeshKeys,
-    pub public_key: PublicKey,
-    pub subnet: MeshSubnet,
-    pub hostname: String,
-    pub listen_port: u16,
-    /// Differs from one start of the daemon to the next.
-    pub boot: u64,
-    /// What is told to the peers.
-    pub routes: Vec<IpNet>,
-    /// Where routes of peers are used; nowhere when empty.
-    pub accept_routes: Vec<Ipv4Net>,
-    pub lan: bool,
-    /// Tell peers of each other through the tunnel too.
-    pub gossip: bool,
-    /// This node's mesh IPv6 address, should the host be able to have it.
-    pub ipv6: Option<Ipv6Addr>,
-    /// Use no IPv6 endpoints of peers.
-    pub no_ipv6: bool,
-    /// Introduce peers to each other, and relay between those that cannot meet.
-    pub introducer: bool,
-    /// Neither ask for introductions nor follow them.
-    pub no_punching: bool,
-    /// Relay to whoever is no introducer, also where a direct tunnel works.
-    pub force_relay: bool,
-    /// Which authorities there are, and whether their word is needed.
-    pub trust: Trust,
-    /// The secret that an earlier run began to change to.
-    pub successor: Option<Successor>,
-}
-
 /// The state of one node.
 pub struct Mesh {
     settings: Settings,
@@ -130,6 +107,10 @@ pub struct Mesh {
     secrets: Rotation,
     peers: PeerTable,
     contacts: Contacts,
+    mentions: Mentions,
+    rendezvous: Rendezvous,
+    paths_at: u64,
+    sessions: Sessions,
     replay: Replay,
     limiter: Limiter,
     /// Announces have a limiter of their own: who floods one path does not close the other.
@@ -147,7 +128,8 @@ pub struct Mesh {
     announces: u64,
     gossip_at: u64,
     gossips: usize,
-    rotation: usize,
+    /// With which peer the next message goes on; an introducer's, for each address.
+    rotations: BTreeMap<Option<SocketAddr>, usize>,
     left: bool,
 }
 
@@ -173,6 +155,10 @@ impl Mesh {
             secrets: Rotation::new(settings.successor.clone()),
             peers: PeerTable::new(settings.subnet),
             contacts: Contacts::default(),
+            mentions: Mentions::default(),
+            rendezvous: Rendezvous::default(),
+            paths_at: 0,
+            sessions: Sessions::default(),
             replay: Replay::default(),
             limiter: Limiter::default(),
             lan_limiter: Limiter::default(),
@@ -187,7 +173,7 @@ impl Mesh {
             announces: 0,
             gossip_at: now.mono_ms + GOSSIP_EVERY_MS,
             gossips: 0,
-            rotation: 0,
+            rotations: BTreeMap::new(),
             left: false,
             settings,
         };
@@ -243,6 +229,9 @@ impl Mesh {
             return effects;
         }
         self.lapse(now, &mut effects);
+        self.find_paths(now, &mut effects);
+        self.ask_introducers(now, &mut effects);
+        self.punch(now, &mut effects);
         self.speak_when_due(now, &mut effects);
         if !is_tick || now.mono_ms >= self.reconcile_at || effects.contains(&Effect::PeersChanged) {
             self.reconcile(now, &mut effects);
@@ -373,61 +362,6 @@ impl Mesh {
         ANNOUNCE_EVERY_MS - ANNOUNCE_JITTER_MS + draw % (2 * ANNOUNCE_JITTER_MS)
     }
 
-    /// Takes the device's own view in: handshakes are life signs, roamed endpoints are true.
-    fn device(&mut self, found: &[DevicePeer], now: Now, effects: &mut Vec<Effect>) {
-        let present: BTreeMap<_, _> = found.iter().map(|peer| (peer.key, peer)).collect();
-        self.configured.retain(|key, _| present.contains_key(key));
-        for device_peer in found.iter().filter(|peer| peer.key != self.settings.public_key) {
-            // A tunnel is no certificate: who is kept out is on the device for a moment at most.
-            let is_known = self.peers.get(&device_peer.key).is_some();
-            let may_join = is_known || !self.membership.is_required();
-            if may_join && self.peers.device_saw(device_peer, now) {
-                effects.push(Effect::PeersChanged);
-            }
-            // What really stands on the device is what the next reconcile compares with.
-            let endpoint = match self.configured.get(&device_peer.key) {
-                Some(ours) if ours.endpoint.is_some() && !device_peer.is_live() => ours.endpoint,
-                _ => device_peer.endpoint,
-            };
-            let subnet = self.settings.subnet;
-            let mut allowed_ips = device_peer.allowed_ips.clone();
-            allowed_ips.sort();
-            let mesh_ip = device_peer.mesh_ip(subnet).unwrap_or(Ipv4Addr::UNSPECIFIED);
-            let key = device_peer.key;
-            let ours = self.configured.get(&key).map(|ours| ours.psk.clone());
-            let psk = ours.unwrap_or_else(|| self.psk_left());
-            self.configured.insert(key, PeerConfig { key, endpoint, mesh_ip, allowed_ips, psk });
-        }
-    }
-
-    fn reconcile(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let own = [Some(IpAddr::V4(self.ip)), self.settings.ipv6.map(IpAddr::V6)];
-        let mut desired = self.peers.desired(own, |key| self.psk_with(key), &self.configured, now);
-        let claims = self.peers.claimed_routes(&desired);
-        for refused in self.routes.update(&claims, self.settings.subnet.net()) {
-            let (by, route, why) = (refused.by, refused.route, refused.why);
-            effects.push(Effect::Report(Report::RouteRefused { by, route, why }));
-        }
-        for (key, config) in &mut desired {
-            config.allowed_ips.extend(self.routes.of(key).into_iter().map(IpNet::V4));
-            config.allowed_ips.sort();
-        }
-        // Removals first: an address moves from one peer to another without a moment of both.
-        let gone = self.configured.keys().filter(|key| !desired.contains_key(*key));
-        effects.extend(gone.map(|key| Effect::RemovePeer(*key)));
-        let changed =
-            desired.iter().filter(|(key, config)| config.differs_from(self.configured.get(*key)));
-        let mut changed: Vec<&PeerConfig> = changed.map(|(_, config)| config).collect();
-        changed.sort_by_key(|config| !config.gives_up_of(self.configured.get(&config.key)));
-        effects.extend(changed.into_iter().map(|config| Effect::SetPeer(config.clone())));
-        self.configured = desired;
-        let routed = self.routes.all();
-        if self.routes.is_settled() && self.routed.as_ref() != Some(&routed) {
-            effects.push(Effect::Routes(routed.clone()));
-            self.routed = Some(routed);
-        }
-    }
-
     /// Moves to another address after a clash; the mesh hears of it at once.
     fn move_away(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.moved_at.is_some_and(|at| now.mono_ms < at + MOVE_EVERY_MS) {
@@ -464,11 +398,17 @@ impl Mesh {
         SocketAddr::new(host, self.settings.keys.gossip_port)
     }
 
-    /// Where a peer hears HELLO: beside its WireGuard endpoint, else through the tunnel.
+    /// Where a peer hears HELLO: beside its WireGuard endpoint, else through the tunnel. A Go node
+    /// takes the mesh for our endpoint unless we name one.
     fn control_of_peer(&self, key: &PublicKey) -> Option<SocketAddr> {
         let peer = self.peers.get(key)?;
-        let host = peer.endpoint_address().map(|endpoint| endpoint.ip()).or(peer.mesh_ip)?;
-        Some(self.control_of(host))
+        let inside = peer.mesh_ip.filter(|_| peer.is_knit || self.observed.address().is_some());
+        let outside = peer.endpoint_address().map(|endpoint| endpoint.ip());
+        let host = match peer.path.relay {
+            Some(_) => inside.or(outside),
+            None => outside.or(inside),
+        };
+        Some(self.control_of(host?))
     }
 }
 

@@ -1,7 +1,9 @@
-//! What stands inside an envelope: announcements and goodbyes.
+//! What stands inside an envelope: announcements, goodbyes, and [`rendezvous`].
 //!
 //! Invariant: what we send passes the strictest receiver's checks. What we receive is checked
 //! field by field, and only the bad part is dropped: one junk known peer must not cost a message.
+
+pub mod rendezvous;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -65,6 +67,12 @@ pub struct Extension {
     /// Whom an authority took out again, some at a time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revoked: Vec<String>,
+    /// An introducer that relays IPv6 too.
+    #[serde(skip_serializing_if = "is_false")]
+    pub relay6: bool,
+    /// How many peers an introducer knows: who was not told of all of them yet asks on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<usize>,
 }
 
 /// What a message was sent as, and on which path.
@@ -105,6 +113,17 @@ pub struct KnownPeer {
     pub introducer: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nat_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kn: Option<KnownExtension>,
+}
+
+/// What our introducers tell of a peer beside the Go daemon's fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct KnownExtension {
+    /// It can be relayed to: the teller's tunnel to it stands.
+    pub live: bool,
+    /// It is one of our nodes.
+    pub ours: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -149,6 +168,9 @@ pub struct Heard {
     pub observed_endpoint: Option<SocketAddr>,
     pub nat_type: Option<NatType>,
     pub boot: Option<u64>,
+    pub relays_ipv6: bool,
+    /// How many peers it knows; only our introducers say.
+    pub peers: Option<u64>,
     /// Absent from a Go node's messages.
     pub sent: Option<Sent>,
     pub accepts: Option<String>,
@@ -162,7 +184,14 @@ pub struct Heard {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeardOf {
     pub key: PublicKey,
+    pub hostname: Option<String>,
+    pub mesh_ip: Option<IpAddr>,
+    pub mesh_ipv6: Option<Ipv6Addr>,
     pub endpoint: Claim,
+    pub nat_type: Option<NatType>,
+    /// Absent when a Go node tells.
+    pub live: Option<bool>,
+    pub ours: Option<bool>,
 }
 
 /// What a peer says of its WireGuard endpoint.
@@ -220,15 +249,12 @@ pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
             .filter_map(|route| route.as_str()?.parse::<IpNet>().ok())
             .map(|route| route.trunc())
             .collect(),
-        known_peers: list(body, "known_peers", KNOWN_PEERS_MAX)
-            .filter_map(|peer| {
-                let peer = peer.as_object()?;
-                Some(HeardOf { key: key_of(peer)?, endpoint: claim_of(peer) })
-            })
-            .collect(),
+        known_peers: list(body, "known_peers", KNOWN_PEERS_MAX).filter_map(known_peer_of).collect(),
         observed_endpoint: text(body, "observed_endpoint").and_then(|text| text.parse().ok()),
         nat_type: text(body, "nat_type").and_then(NatType::parse),
         boot: extension("boot").and_then(Value::as_u64),
+        peers: extension("peers").and_then(Value::as_u64),
+        relays_ipv6: extension("relay6").and_then(Value::as_bool).unwrap_or(false),
         sent: extension("type").and_then(Value::as_str).and_then(Sent::parse),
         accepts: extension("accepts").and_then(Value::as_str).map(str::to_owned),
         certificate: extension("cert").and_then(Value::as_str).map(str::to_owned),
@@ -240,6 +266,22 @@ pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
             .filter_map(|text| text.as_str().map(str::to_owned))
             .collect(),
         standing: None,
+    })
+}
+
+fn known_peer_of(peer: &Value) -> Option<HeardOf> {
+    let peer = peer.as_object()?;
+    let extension =
+        |field: &str| peer.get("kn").and_then(|kn| kn.get(field)).and_then(Value::as_bool);
+    Some(HeardOf {
+        key: key_of(peer)?,
+        hostname: text(peer, "hostname").filter(|name| is_hostname(name)).map(str::to_owned),
+        mesh_ip: text(peer, "mesh_ip").and_then(|ip| ip.parse().ok()),
+        mesh_ipv6: text(peer, "mesh_ipv6").and_then(|ip| ip.parse().ok()),
+        endpoint: claim_of(peer),
+        nat_type: text(peer, "nat_type").and_then(NatType::parse),
+        live: extension("live"),
+        ours: extension("ours"),
     })
 }
 

@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Clock;
+use super::forwarding::Forwarding;
 use super::metrics::Measured;
 use super::net::exchange::Exchange;
 use super::net::interfaces::LanAddress;
@@ -66,6 +67,8 @@ pub(super) struct Actor {
     pub(super) address_v6: watch::Sender<Option<IpAddr>>,
     /// Whether the log says already that the host has no IPv6 for the mesh.
     pub(super) ipv6_refused: bool,
+    /// An introducer's.
+    pub(super) forwarding: Option<Forwarding>,
     /// Stop and leave the interface to the next run.
     pub(super) stop: CancellationToken,
     /// Stop, say goodbye and remove the interface.
@@ -135,6 +138,7 @@ impl Actor {
                     self.look_around(&mut dirty).await;
                     self.assert_interface().await?;
                     self.assert_ipv6(&mut dirty).await;
+                    self.assert_forwarding().await;
                 }
                 _ = device_polls.tick() => {
                     self.poll_device(&mut dirty).await;
@@ -169,6 +173,9 @@ impl Actor {
         self.device.stop().await;
         if leaving {
             self.links.delete(&self.interface).await?;
+            if let Some(forwarding) = &self.forwarding {
+                forwarding.remove().await;
+            }
             tracing::info!(interface = self.interface, "left the mesh; the interface is removed");
         } else {
             tracing::info!(
@@ -292,6 +299,14 @@ impl Actor {
             warn_chain(&error);
         }
         Ok(())
+    }
+
+    async fn assert_forwarding(&mut self) {
+        if let Some(forwarding) = &mut self.forwarding
+            && let Err(error) = forwarding.assert().await
+        {
+            tracing::warn!("{error:#}");
+        }
     }
 
     /// Puts the IPv6 address on the interface where the host lets it, now or later.

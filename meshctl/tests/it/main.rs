@@ -12,6 +12,7 @@ mod ipv6;
 mod lifetime;
 mod meshing;
 mod metrics;
+mod nat;
 mod rotation;
 mod routes;
 mod signed;

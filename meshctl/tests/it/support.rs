@@ -48,18 +48,30 @@ pub(crate) struct Lan {
     id: String,
     pub(crate) scratch: Scratch,
     hosts: u8,
+    /// Its routers, if hosts are behind any.
+    routers: Vec<String>,
 }
 
 impl Lan {
-    pub(crate) fn new(hosts: u8) -> Self {
-        let lan = Self { id: unique(), scratch: Scratch::new(), hosts };
-        let secret = format!("a secret of one test only {}", lan.id);
-        fs::write(lan.secret_file(), secret).unwrap();
-        fs::set_permissions(lan.secret_file(), fs::Permissions::from_mode(0o600)).unwrap();
-        let hub = lan.hub();
+    fn bare(hosts: u8) -> Self {
+        Self { id: unique(), scratch: Scratch::new(), hosts, routers: Vec::new() }
+    }
+
+    /// Writes the secret and makes the bridge.
+    fn prepare(&self) {
+        let secret = format!("a secret of one test only {}", self.id);
+        fs::write(self.secret_file(), secret).unwrap();
+        fs::set_permissions(self.secret_file(), fs::Permissions::from_mode(0o600)).unwrap();
+        let hub = self.hub();
         ip(&format!("netns add {hub}"));
         ip(&format!("-n {hub} link add br0 type bridge"));
         ip(&format!("-n {hub} link set br0 up"));
+    }
+
+    pub(crate) fn new(hosts: u8) -> Self {
+        let lan = Self::bare(hosts);
+        lan.prepare();
+        let hub = lan.hub();
         for host in 1..=hosts {
             let ns = lan.namespace(host);
             ip(&format!("netns add {ns}"));
@@ -70,6 +82,71 @@ impl Lan {
             ip(&format!("-n {ns} link set eth0 up"));
         }
         lan
+    }
+
+    /// Some hosts, each alone behind a router of its own, and then some with a public address:
+    /// `203.0.113.HOST`. A router's rules are masquerading by `masquerade`, and no way in.
+    pub(crate) fn behind_routers(hidden: u8, public: u8, masquerade: &str) -> Self {
+        let mut lan = Self::bare(hidden + public);
+        lan.prepare();
+        let hub = lan.hub();
+        for host in 1..=hidden + public {
+            let ns = lan.namespace(host);
+            ip(&format!("netns add {ns}"));
+            ip(&format!("-n {ns} link set lo up"));
+            let outside = if host > hidden {
+                ns
+            } else {
+                let router = format!("{ns}-r");
+                lan.routers.push(router.clone());
+                ip(&format!("netns add {router}"));
+                ip(&format!("link add eth0 netns {ns} type veth peer name lan0 netns {router}"));
+                ip(&format!("-n {router} addr add 192.168.{host}.1/24 dev lan0"));
+                ip(&format!("-n {router} link set lan0 up"));
+                ip(&format!("-n {ns} addr add 192.168.{host}.2/24 dev eth0"));
+                ip(&format!("-n {ns} link set eth0 up"));
+                ip(&format!("-n {ns} route add default via 192.168.{host}.1"));
+                router
+            };
+            let port = if host > hidden { "eth0" } else { "wan0" };
+            ip(&format!("link add {port} netns {outside} type veth peer name p{host} netns {hub}"));
+            ip(&format!("-n {hub} link set p{host} master br0 up"));
+            ip(&format!("-n {outside} addr add 203.0.113.{host}/24 dev {port}"));
+            ip(&format!("-n {outside} link set {port} up"));
+            if host <= hidden {
+                let rules = format!(
+                    "echo 1 > /proc/sys/net/ipv4/ip_forward; nft -f - <<'.'\n\
+                     table ip r {{\n\
+                     chain in {{ type filter hook input priority 0; iifname wan0 drop; }}\n\
+                     chain forward {{ type filter hook forward priority 0; iifname wan0 ct state new drop; }}\n\
+                     chain post {{ type nat hook postrouting priority 100; oifname wan0 {masquerade}; }}\n\
+                     }}\n.\n"
+                );
+                lan.shell(&outside, &rules);
+            }
+        }
+        lan
+    }
+
+    /// Has a router let nothing of these rules' matter through; an empty text lifts that.
+    pub(crate) fn router_blocks(&self, host: u8, matter: &str) {
+        let table = "nft add table ip b; nft flush table ip b; nft delete table ip b";
+        let rules = if matter.is_empty() {
+            table.to_owned()
+        } else {
+            format!(
+                "{table}; nft 'table ip b {{ chain f {{ type filter hook forward priority -1; {matter} drop; }}; }}'"
+            )
+        };
+        self.shell(&format!("{}-r", self.namespace(host)), &rules);
+    }
+
+    fn shell(&self, namespace: &str, script: &str) {
+        let mut command = Command::new("ip");
+        let output = command.args(["netns", "exec", namespace, "sh", "-ec", script]).output();
+        let output = output.unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {script}: {error}", self.id);
     }
 
     pub(crate) fn secret_file(&self) -> PathBuf {
@@ -128,6 +205,12 @@ impl Lan {
         command
     }
 
+    /// The nftables rules of a host.
+    pub(crate) fn rules(&self, host: u8) -> String {
+        let output = self.command(host, "nft").args(["list", "ruleset"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     pub(crate) fn pings(&self, host: u8, to: &str) -> bool {
         let mut ping = self.command(host, "ping");
         let ping = ping.args(["-n", "-c", "1", "-W", "0.2", to]).stdout(Stdio::null());
@@ -157,7 +240,7 @@ impl Lan {
 impl Drop for Lan {
     fn drop(&mut self) {
         let hosts = (1..=self.hosts).map(|host| self.namespace(host));
-        for namespace in hosts.chain([self.hub()]) {
+        for namespace in hosts.chain(self.routers.clone()).chain([self.hub()]) {
             let _ = Command::new("ip").args(["netns", "del", &namespace]).status();
         }
     }

@@ -78,6 +78,8 @@ pub enum Report {
     Found { key: PublicKey, hostname: String, via: &'static str },
     Lost { key: PublicKey, hostname: String },
     Left { key: PublicKey, hostname: String },
+    Relayed { key: PublicKey, hostname: String, through: PublicKey },
+    Direct { key: PublicKey, hostname: String },
     Clash { with: PublicKey, ip: Ipv4Addr },
     Moved { from: Ipv4Addr, to: Ipv4Addr },
     NoFreeAddress { ip: Ipv4Addr },
@@ -95,7 +97,15 @@ pub enum Report {
 impl Report {
     /// Whether somebody should look into it.
     pub fn is_warning(&self) -> bool {
-        !matches!(self, Self::Found { .. } | Self::Lost { .. } | Self::Left { .. } | Self::Rotated)
+        !matches!(
+            self,
+            Self::Found { .. }
+                | Self::Lost { .. }
+                | Self::Left { .. }
+                | Self::Relayed { .. }
+                | Self::Direct { .. }
+                | Self::Rotated
+        )
     }
 }
 
@@ -112,6 +122,12 @@ impl fmt::Display for Report {
                 )
             }
             Self::Left { key, hostname } => write!(f, "peer {hostname} ({key}) left the mesh"),
+            Self::Relayed { key, hostname, through } => {
+                write!(f, "peer {hostname} ({key}) is reached through introducer {through}")
+            }
+            Self::Direct { key, hostname } => {
+                write!(f, "peer {hostname} ({key}) is reached directly again")
+            }
             Self::Clash { with, ip } => {
                 write!(f, "peer {with} claims our mesh address {ip} and should yield it")
             }

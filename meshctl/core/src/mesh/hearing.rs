@@ -18,6 +18,9 @@ const GREET_LAN_EVERY_MS: u64 = 5_000;
 const GREET_STARTED_EVERY_MS: u64 = 200;
 /// Clocks of one LAN differ by no more.
 const START_SKEW_SECS: i64 = 5;
+const MORE_EVERY_MS: u64 = 1_000;
+/// Enough for the largest mesh; what an introducer says of its number is a claim.
+const MORE_ASKED_MAX: u32 = 500;
 const GOODBYE_SKEW_MAX_SECS: u64 = 60;
 
 impl Mesh {
@@ -66,6 +69,12 @@ impl Mesh {
             | (Path::Exchange, None, Seen::First) => {}
             (Path::Exchange, Some(Kind::Goodbye), Seen::First) => {
                 self.goodbye(from, &opened, now, effects);
+            }
+            (Path::Exchange, Some(Kind::Offer), Seen::First) => {
+                self.offer_heard(from, &opened, now, effects);
+            }
+            (Path::Exchange, Some(Kind::Start), Seen::First) => {
+                self.start_heard(from, &opened, now);
             }
             (Path::Exchange, Some(kind), Seen::First) => {
                 let heard = self.message(Via::from(kind), from, &opened, now, effects);
@@ -141,6 +150,7 @@ impl Mesh {
         self.counters.taken += 1;
         self.watch_for_clash(&heard, now, effects);
         self.follow_hearsay(&heard, now);
+        self.ask_for_more(&heard, now);
         true
     }
 
@@ -156,7 +166,7 @@ impl Mesh {
     ) {
         let endpoint = self.endpoint_of(via, from, heard.endpoint);
         let (subnet, started_unix) = (self.settings.subnet, self.started_unix);
-        let prefix = self.settings.keys.v6_prefix;
+        let (prefix, is_outside) = (self.settings.keys.v6_prefix, self.is_underlay(from.ip()));
         let is_new = self.peers.get(&heard.key).is_none_or(|peer| !peer.is_active(now));
         let Some(peer) = self.peers.meet(heard.key, now) else { return };
         if timestamp < peer.message_unix && !peer.may_step_back(from.ip(), now) {
@@ -187,6 +197,12 @@ impl Mesh {
         peer.routes.clone_from(&heard.routes);
         peer.introducer = heard.introducer;
         peer.nat_type = heard.nat_type;
+        peer.relays_ipv6 = heard.relays_ipv6;
+        if via == Via::Lan {
+            peer.lan_at = Some(now.mono_ms);
+        } else if is_outside {
+            peer.control = Some((from, now.mono_ms));
+        }
         // The memory of nonces begins with this run: an older message may be a replay, and moves
         // nobody whose endpoint is known.
         let may_be_replay = timestamp < started_unix - START_SKEW_SECS;
@@ -242,13 +258,16 @@ impl Mesh {
         claim: Claim,
     ) -> Option<SocketAddr> {
         let address = match (via, claim) {
-            (Via::Dht | Via::Gossip | Via::Cache, Claim::Address(address)) => address,
+            (
+                Via::Dht | Via::Gossip | Via::Cache | Via::Transitive | Via::Rendezvous,
+                Claim::Address(address),
+            ) => address,
             (_, claim) => SocketAddr::new(from.ip(), claim.port()),
         };
         self.is_underlay(address.ip()).then_some(address)
     }
 
-    fn is_underlay(&self, ip: IpAddr) -> bool {
+    pub(super) fn is_underlay(&self, ip: IpAddr) -> bool {
         let in_mesh = match ip {
             IpAddr::V4(ip) => self.settings.subnet.contains(ip) || ip.is_broadcast(),
             IpAddr::V6(_) if self.settings.no_ipv6 => return false,
@@ -285,8 +304,25 @@ impl Mesh {
         }
     }
 
+    /// An introducer tells of a few peers at a time.
+    fn ask_for_more(&mut self, heard: &Heard, now: Now) {
+        let total = heard.peers.filter(|_| heard.introducer && !self.settings.introducer);
+        let told = self.mentions.told_by(&heard.key);
+        if let Some(peer) = self.peers.get_mut(&heard.key)
+            && let Some(total) = total
+            // We are among them.
+            && told.saturating_add(1) < total
+            && peer.more_asked < MORE_ASKED_MAX
+        {
+            peer.more_at.get_or_insert(now.mono_ms + MORE_EVERY_MS);
+        }
+    }
+
     fn follow_hearsay(&mut self, heard: &Heard, now: Now) {
         for other in &heard.known_peers {
+            if heard.introducer && other.key != self.settings.public_key {
+                self.mentions.heard(heard.key, other, now);
+            }
             let known = other.key == self.settings.public_key
                 || self.peers.get(&other.key).is_some_and(|peer| peer.is_active(now));
             if let Claim::Address(address) = other.endpoint
@@ -316,7 +352,7 @@ impl Mesh {
         effects.push(hello);
     }
 
-    fn is_from(&self, key: &PublicKey, host: IpAddr) -> bool {
+    pub(super) fn is_from(&self, key: &PublicKey, host: IpAddr) -> bool {
         let peer = self.peers.get(key);
         peer.is_some_and(|peer| {
             peer.endpoint_address().is_some_and(|endpoint| endpoint.ip() == host)
@@ -326,7 +362,7 @@ impl Mesh {
 }
 
 /// Whether a node can have this address: in the mesh's prefix, and not the prefix itself.
-fn is_mesh_ipv6(prefix: [u8; 8], ip: Ipv6Addr) -> bool {
+pub(super) fn is_mesh_ipv6(prefix: [u8; 8], ip: Ipv6Addr) -> bool {
     let octets = ip.octets();
     octets.starts_with(&prefix) && octets[8..] != [0; 8]
 }
@@ -335,7 +371,7 @@ impl From<Kind> for Via {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Announce => Self::Gossip,
-            Kind::Hello | Kind::Reply | Kind::Goodbye => Self::Dht,
+            Kind::Hello | Kind::Reply | Kind::Goodbye | Kind::Offer | Kind::Start => Self::Dht,
         }
     }
 }
@@ -347,6 +383,6 @@ fn sent_as(via: Via, label: Option<Kind>) -> Option<Sent> {
         (_, Some(Kind::Hello)) => Some(Sent::Hello),
         (_, Some(Kind::Reply)) => Some(Sent::Reply),
         (_, Some(Kind::Announce)) => Some(Sent::Announce),
-        (_, Some(Kind::Goodbye) | None) => None,
+        (_, Some(Kind::Goodbye | Kind::Offer | Kind::Start) | None) => None,
     }
 }

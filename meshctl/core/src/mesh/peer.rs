@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::event::Now;
 use super::membership::Standing;
+use super::path::PathState;
 use super::vitals::Vitals;
 use super::{ACTIVE_MAX_MS, HANDSHAKE_LIVE_MS, HELLO_WHEN_SILENT_MS, NatType};
 use crate::key::PublicKey;
@@ -13,13 +14,20 @@ use crate::key::PublicKey;
 /// An endpoint that never led to a handshake may be replaced by a lesser source after this long.
 const ENDPOINT_TRIAL_MS: u64 = 15_000;
 
+/// Announces come every 5 s: one that has not for so long has left the LAN.
+const NEAR_MS: u64 = 60_000;
+
 /// How a peer was met, in the Go daemon's words and with its ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Via {
     Cache = 20,
+    /// Hearsay of an introducer, through which alone it is reached.
+    Transitive = 40,
     Gossip = 65,
     /// Any unicast HELLO or REPLY; the DHT is what Go nodes find each other by.
     Dht = 70,
+    /// A punch that an introducer arranged.
+    Rendezvous = 90,
     Lan = 100,
 }
 
@@ -27,14 +35,17 @@ impl Via {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Cache => "cache",
+            Self::Transitive => "dht-transitive",
             Self::Gossip => "gossip",
             Self::Dht => "dht",
+            Self::Rendezvous => "dht-rendezvous",
             Self::Lan => "lan",
         }
     }
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Peer {
     pub(super) key: PublicKey,
     pub(super) hostname: String,
@@ -68,6 +79,17 @@ pub(super) struct Peer {
     /// What the authorities said of its last message, where one is known.
     pub(super) standing: Option<Standing>,
     pub(super) signed_at: Option<u64>,
+    pub(super) path: PathState,
+    /// When something last came through its own tunnel.
+    pub(super) received_at: Option<u64>,
+    /// When it was last heard on a LAN of ours.
+    pub(super) lan_at: Option<u64>,
+    /// Where its exchange was last heard from, outside the tunnel, and when.
+    pub(super) control: Option<(SocketAddr, u64)>,
+    pub(super) relays_ipv6: bool,
+    /// When an introducer is asked for more peers, and how often it was.
+    pub(super) more_at: Option<u64>,
+    pub(super) more_asked: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -122,6 +144,13 @@ impl Peer {
             vitals: Vitals::new(now),
             standing: None,
             signed_at: None,
+            path: PathState::new(now),
+            received_at: None,
+            lan_at: None,
+            control: None,
+            relays_ipv6: false,
+            more_at: None,
+            more_asked: 0,
         }
     }
 
@@ -136,6 +165,17 @@ impl Peer {
     /// Whether a member spoke under this key within five minutes.
     pub(super) fn signed_lately(&self, now: Now) -> bool {
         self.signed_at.is_some_and(|at| now.mono_ms < at + ACTIVE_MAX_MS)
+    }
+
+    /// Whether it is on a LAN of ours: no NAT stands between us.
+    pub(super) fn is_near(&self, now: Now) -> bool {
+        self.lan_at.is_some_and(|at| now.mono_ms < at + NEAR_MS)
+    }
+
+    /// Whether nothing is known of it but what others say.
+    pub(super) fn is_hearsay(&self) -> bool {
+        let proven = self.message_at.is_some() || self.handshake_at.is_some();
+        !proven && self.via.iter().all(|via| *via == Via::Transitive)
     }
 
     /// It has been heard, by whatever way.
@@ -178,6 +218,8 @@ impl Peer {
         self.endpoint.map(|endpoint| match endpoint.via {
             _ if endpoint.roamed => "roamed",
             Via::Dht => "hello",
+            Via::Transitive => "hearsay",
+            Via::Rendezvous => "rendezvous",
             Via::Cache | Via::Gossip | Via::Lan => endpoint.via.as_str(),
         })
     }

@@ -35,6 +35,8 @@ pub struct PeerView {
     /// Whether it introduces and relays.
     pub introducer: bool,
     pub nat_type: Option<NatType>,
+    /// Through which introducer it is reached; directly when none.
+    pub relay: Option<PublicKey>,
     pub last_seen_unix: i64,
     pub discovered_via: Vec<&'static str>,
     pub routes: Vec<IpNet>,
@@ -53,6 +55,7 @@ impl From<&Peer> for PeerView {
             endpoint: peer.endpoint_address(),
             introducer: peer.introducer,
             nat_type: peer.nat_type,
+            relay: peer.path.relay,
             last_seen_unix: peer.heard_unix,
             discovered_via: peer.via.iter().map(|via| via.as_str()).collect(),
             routes: peer.routes.clone(),
@@ -153,6 +156,7 @@ impl PeerTable {
             if peer.vitals.received(seen.rx_bytes, now) {
                 peer.heard_at = now.mono_ms;
                 peer.heard_unix = now.unix;
+                peer.received_at = Some(now.mono_ms);
             }
             let traffic = Traffic { rx_bytes: seen.rx_bytes, tx_bytes: seen.tx_bytes };
             peer.traffic = Some(traffic);
@@ -212,6 +216,9 @@ impl PeerTable {
     pub(super) fn note_hello(&mut self, key: &PublicKey, now: Now) {
         if let Some(peer) = self.get_mut(key) {
             peer.hello_at = Some(now.mono_ms);
+            if peer.more_at.take().is_some() {
+                peer.more_asked += 1;
+            }
         }
     }
 
@@ -223,6 +230,10 @@ impl PeerTable {
             if peer.leaving_since.is_some() {
                 // One lost datagram must not make a goodbye come true.
                 return overdue(peer.hello_at, ASK_LEAVING_EVERY_MS);
+            }
+            let asks_for_more = peer.more_at.is_some_and(|at| at <= now.mono_ms);
+            if asks_for_more {
+                return true;
             }
             overdue(peer.message_at, HELLO_WHEN_SILENT_MS) && overdue(peer.hello_at, HELLO_EVERY_MS)
         };

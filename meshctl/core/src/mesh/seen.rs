@@ -217,6 +217,10 @@ impl Mesh {
 }
 
 fn state_of(peer: &Peer, now: Now) -> PeerState {
+    if peer.path.relay.is_some() && peer.is_active(now) {
+        let is_unheard = peer.vitals.is_unheard(now);
+        return if is_unheard { PeerState::Silent } else { PeerState::Up };
+    }
     match (peer.handshake_at, peer.is_live(now)) {
         (None, _) => PeerState::Never,
         (Some(_), _) if peer.vitals.is_unheard(now) && peer.is_active(now) => PeerState::Silent,

@@ -7,13 +7,18 @@ use super::event::Now;
 use super::peer::Peer;
 use super::{Mesh, NatType};
 use crate::envelope::{Kind, PROTOCOL, sealed_len};
-use crate::message::{Announcement, Extension, Goodbye, KnownPeer, REVOKED_MAX, Sent};
+use crate::message::{
+    Announcement, Extension, Goodbye, KnownExtension, KnownPeer, REVOKED_MAX, Sent,
+};
 use crate::signature::ADDED_LEN;
 
 /// Longest datagram: it passes every path's MTU, and a Go receiver's buffer many times over.
 const DATAGRAM_MAX_BYTES: usize = 1200;
 /// A signed message has room for no longer name; the system's own are no longer.
 const SIGNED_HOSTNAME_MAX: usize = 64;
+
+/// After so many addresses all begin anew.
+const ROTATIONS_MAX: usize = 1024;
 
 impl Mesh {
     pub(super) fn announce(&self, now: Now) -> Effect {
@@ -27,7 +32,7 @@ impl Mesh {
         let mut announcement = self.announcement(Sent::Hello, None, now);
         self.add_revocations(&mut announcement, Kind::Hello, now);
         let plaintext = if self.may_tell(to) {
-            self.with_known_peers(announcement, Kind::Hello, now)
+            self.with_known_peers(announcement, Kind::Hello, Some(to), now)
         } else {
             self.finish(&announcement)
         };
@@ -37,7 +42,7 @@ impl Mesh {
     pub(super) fn reply(&mut self, to: SocketAddr, now: Now) -> Effect {
         let mut announcement = self.announcement(Sent::Reply, Some(to), now);
         self.add_revocations(&mut announcement, Kind::Reply, now);
-        let plaintext = self.with_known_peers(announcement, Kind::Reply, now);
+        let plaintext = self.with_known_peers(announcement, Kind::Reply, Some(to), now);
         Effect::Send { to, kind: Kind::Reply, plaintext }
     }
 
@@ -49,7 +54,7 @@ impl Mesh {
         let to = *peers.get(self.gossips % peers.len().max(1))?;
         self.gossips = self.gossips.wrapping_add(1);
         let announcement = self.announcement(Sent::Announce, None, now);
-        let plaintext = self.with_known_peers(announcement, Kind::Announce, now);
+        let plaintext = self.with_known_peers(announcement, Kind::Announce, None, now);
         Some(Effect::Send { to: self.control_of(to), kind: Kind::Announce, plaintext })
     }
 
@@ -97,6 +102,8 @@ impl Mesh {
                 sent,
                 certificate,
                 revoked: Vec::new(),
+                relay6: self.settings.introducer && self.settings.relays_ipv6,
+                peers: None,
             },
         }
     }
@@ -126,18 +133,33 @@ impl Mesh {
         }
     }
 
-    /// Adds as many peers as fit; the next message goes on with those that did not.
-    fn with_known_peers(&mut self, mut message: Announcement, kind: Kind, now: Now) -> Vec<u8> {
+    /// Adds as many peers as fit; the next message goes on with those that did not. An introducer
+    /// does so for each of those who ask it: its clients learn of each other by it alone.
+    fn with_known_peers(
+        &mut self,
+        mut message: Announcement,
+        kind: Kind,
+        to: Option<SocketAddr>,
+        now: Now,
+    ) -> Vec<u8> {
+        let introducer = self.settings.introducer;
         let known: Vec<KnownPeer> = self
             .peers
             .all()
-            .filter(|peer| peer.is_active(now) && peer.leaving_since.is_none())
-            .filter_map(known_peer)
+            .filter(|peer| {
+                peer.is_active(now) && peer.leaving_since.is_none() && !peer.is_hearsay()
+            })
+            .filter_map(|peer| known_peer(peer, introducer, now))
             .collect();
+        message.kn.peers = introducer.then_some(known.len());
         let mut len = self.finished_len(&message) + r#","known_peers":[]"#.len();
+        if self.rotations.len() > ROTATIONS_MAX {
+            self.rotations.clear();
+        }
+        let rotation = self.rotations.entry(to.filter(|_| introducer)).or_default();
         let mut added = 0;
         for index in 0..known.len() {
-            let peer = &known[(self.rotation + index) % known.len()];
+            let peer = &known[(*rotation + index) % known.len()];
             len += serde_json::to_vec(peer).map_or(usize::MAX / 2, |json| json.len() + 1);
             if sealed_len(kind, len) > DATAGRAM_MAX_BYTES {
                 break;
@@ -145,13 +167,13 @@ impl Mesh {
             message.known_peers.push(peer.clone());
             added += 1;
         }
-        self.rotation =
-            if added == known.len() { 0 } else { (self.rotation + added) % known.len() };
+        *rotation = if added == known.len() { 0 } else { (*rotation + added) % known.len() };
         self.finish(&message)
     }
 }
 
-fn known_peer(peer: &Peer) -> Option<KnownPeer> {
+/// A peer as it is told of; by an introducer with whether it can be relayed to.
+pub(super) fn known_peer(peer: &Peer, by_introducer: bool, now: Now) -> Option<KnownPeer> {
     Some(KnownPeer {
         wg_pubkey: peer.key,
         hostname: peer.hostname.clone(),
@@ -160,6 +182,7 @@ fn known_peer(peer: &Peer) -> Option<KnownPeer> {
         wg_endpoint: peer.endpoint_address()?.to_string(),
         introducer: peer.introducer,
         nat_type: peer.nat_type.map(NatType::as_str),
+        kn: by_introducer.then(|| KnownExtension { live: peer.is_live(now), ours: peer.is_knit }),
     })
 }
 

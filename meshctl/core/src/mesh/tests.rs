@@ -2,13 +2,17 @@
 
 mod hostile;
 mod ipv6;
+mod nat;
 mod rotation;
 mod seen;
 mod signed;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::*;
+use crate::derive::{MeshKeys, MeshSubnet};
 use crate::envelope::{self, Kind};
 use crate::key::PrivateKey;
 use crate::secret::Secret;
@@ -55,6 +59,7 @@ impl Node {
             force_relay: false,
             trust: Trust::default(),
             successor: None,
+            relays_ipv6: false,
             keys,
         };
         let ip = Ipv4Addr::new(192, 0, 2, number);

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::Ipv4Net;
-use meshctl_core::derive::{MeshKeys, MeshSubnet, mesh_ipv6};
+use meshctl_core::derive::{MeshKeys, MeshSubnet, mesh_ipv6, pair_id, pair_seed, relay_index};
 use meshctl_core::key::PublicKey;
 use meshctl_core::secret::Secret;
 
@@ -67,8 +67,26 @@ fn every_peer_gets_the_go_daemons_addresses() {
     }
 }
 
+#[test]
+fn pairs_have_the_go_daemons_numbers() {
+    let vectors = vectors();
+    for (pair, expected) in vectors["pairs"].as_object().unwrap() {
+        let (one, other) = (key(&pair[..1]), key(&pair[1..]));
+        assert_eq!(pair_id(&one, &other), text(expected, "pair_id"));
+        assert_eq!(pair_id(&other, &one), text(expected, "pair_id"));
+        assert_eq!(expected["rendezvous_offset_s"], pair_seed(&one, &other) % 20);
+        for n in [2, 3] {
+            let there = relay_index(&one, &other, n).unwrap();
+            let back = relay_index(&other, &one, n).unwrap();
+            assert_eq!(expected[format!("relay_idx_of_{n}")], there, "{pair} {n}");
+            assert_eq!(expected[format!("relay_idx_of_{n}_reverse")], back, "{pair} {n}");
+        }
+        assert_eq!(relay_index(&one, &other, 0), None);
+    }
+}
+
 /// The vectors' keys A, B, C are of the private bytes 0.., 32.. and 64..; Z is all zero.
-fn key(name: &str) -> PublicKey {
+pub(crate) fn key(name: &str) -> PublicKey {
     match name {
         "A" => "j0DFrbaPJWJK5bIU6nZ6bslNgp09e14a0bpvPiE4KF8=".parse().unwrap(),
         "B" => "NYBy1jZYgNGu6jKa35EhODhR7SGijjt16WXQ0s0WYlQ=".parse().unwrap(),

@@ -1,7 +1,11 @@
 //! Sealed messages: ours equal the Go daemon's byte for byte, and theirs open.
 
+use std::net::SocketAddr;
+
 use meshctl_core::derive::MeshKeys;
 use meshctl_core::envelope::{self, BadEnvelope, Kind};
+
+use meshctl_core::message::rendezvous::{self, Offer, Start};
 use meshctl_core::message::{self, Claim};
 use meshctl_core::secret::Secret;
 
@@ -19,7 +23,8 @@ fn gossip_key() -> [u8; 32] {
 #[test]
 fn messages_are_sealed_byte_for_byte() {
     let vectors = vectors();
-    for kind in [Kind::Announce, Kind::Hello, Kind::Reply, Kind::Goodbye] {
+    for kind in [Kind::Announce, Kind::Hello, Kind::Reply, Kind::Goodbye, Kind::Offer, Kind::Start]
+    {
         let vector = &vectors["messages"][kind.as_str()];
         let plaintext = text(vector, "plaintext");
         let sealed = envelope::seal(&gossip_key(), NONCE, kind, plaintext.as_bytes());
@@ -39,8 +44,7 @@ fn messages_are_opened_and_read() {
     for name in vectors["messages"].as_object().unwrap().keys() {
         let opened = open(name);
         assert_eq!((opened.nonce, opened.timestamp), (NONCE, SENT_AT), "{name}");
-        // Rendezvous is not for us; it must open without harm.
-        assert_eq!(opened.kind.is_none(), name.starts_with("RENDEZVOUS"), "{name}");
+        assert_eq!(opened.kind.map(Kind::as_str), Some(name.as_str()));
     }
     let hello = message::read_announcement(&open("HELLO").body).unwrap();
     assert_eq!(hello.hostname.as_deref(), Some("node-a"));
@@ -53,6 +57,27 @@ fn messages_are_opened_and_read() {
     assert!(reply.introducer);
     assert!(message::read_goodbye(&open("GOODBYE").body).is_some());
     assert!(message::read_goodbye(&open("ANNOUNCE").body).is_none());
+}
+
+#[test]
+fn a_rendezvous_is_written_byte_for_byte_and_read() {
+    let vectors = vectors();
+    let plaintext = |name: &str| text(&vectors["messages"][name], "plaintext").to_owned();
+    let [a, b, c] = ["A", "B", "C"].map(crate::derivation::key);
+    let offer = Offer::new(a, b, None, SENT_AT);
+    assert_eq!(serde_json::to_string(&offer).unwrap(), plaintext("RENDEZVOUS_OFFER"));
+    let ports = [52448, 52447, 52449, 52446, 52450];
+    let candidates = ports.map(|port| SocketAddr::from(([198, 51, 100, 7], port)));
+    let times = (SENT_AT, SENT_AT * 1000 + 1800);
+    let start = Start::new((a, b, c), candidates.to_vec(), times, None);
+    assert_eq!(serde_json::to_string(&start).unwrap(), plaintext("RENDEZVOUS_START"));
+
+    let body = |name: &str| serde_json::from_str(&plaintext(name)).unwrap();
+    let heard = rendezvous::read_offer(&body("RENDEZVOUS_OFFER")).unwrap();
+    assert_eq!((heard.from, heard.target, heard.relay), (a, b, None));
+    let heard = rendezvous::read_start(&body("RENDEZVOUS_START"), &a).unwrap();
+    assert_eq!((heard.peer, heard.start_in_ms), (b, 1800));
+    assert_eq!(heard.candidates, candidates);
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn settings(number: u8, keys: &MeshKeys) -> (Settings, PrivateKey) {
         force_relay: false,
         trust: meshctl_core::mesh::Trust::default(),
         successor: None,
+        relays_ipv6: false,
         keys: keys.clone(),
     };
     (settings, private_key)
@@ -40,6 +41,7 @@ fn actor(device: Fake, keys: &MeshKeys, dir: &std::path::Path) -> Actor {
         address: watch::Sender::new(None),
         address_v6: watch::Sender::new(None),
         ipv6_refused: false,
+        forwarding: None,
         clock,
         mesh,
         device: Box::new(device),

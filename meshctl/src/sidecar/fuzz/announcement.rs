@@ -31,8 +31,9 @@ fn no_message_makes_the_node_do_what_it_must_not() {
         if messages.is_multiple_of(MESSAGES_MAX) {
             mesh = fresh();
         }
-        let kinds = [Kind::Hello, Kind::Reply, Kind::Announce, Kind::Goodbye];
-        let kind = kinds[usize::try_from(messages % 4).unwrap()];
+        let kinds =
+            [Kind::Hello, Kind::Reply, Kind::Announce, Kind::Goodbye, Kind::Offer, Kind::Start];
+        let kind = kinds[usize::try_from(messages % 6).unwrap()];
         let mut nonce = [0; 12];
         nonce[..8].copy_from_slice(&messages.to_be_bytes());
         let bytes = envelope::seal(&settings.keys.gossip_key, nonce, kind, input);
@@ -68,6 +69,7 @@ pub(super) fn settings() -> Settings {
         introducer: false,
         no_punching: false,
         force_relay: false,
+        relays_ipv6: false,
         trust: Trust::default(),
         successor: None,
         keys,

@@ -31,6 +31,7 @@ fn peer() -> PeerInfo {
         endpoint: Some("[2001:db8::1]:51820".parse().unwrap()),
         introducer: false,
         nat_type: None,
+        relay: None,
         last_seen_unix: 1_800_000_000,
         discovered_via: vec!["lan", "dht"],
         routes: vec!["10.99.2.0/24".parse().unwrap()],
