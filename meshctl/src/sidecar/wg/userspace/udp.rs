@@ -44,7 +44,11 @@ impl UdpTransportFactory for Factory {
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES);
         let _ = setsockopt(&fd, sockopt::SndBufForce, &SOCKET_BUFFER_BYTES);
         // An older kernel would ignore the request for a run and send it as one datagram.
-        let joins = self.bulk && setsockopt(&fd, sockopt::UdpGsoSegment, &0).is_ok();
+        let granted = setsockopt(&fd, sockopt::UdpGsoSegment, &0);
+        if let (true, Err(errno)) = (self.bulk, granted) {
+            tracing::info!(%errno, "this kernel sends datagrams one by one");
+        }
+        let joins = self.bulk && granted.is_ok();
         Ok((Sender { socket, joins: Arc::new(AtomicBool::new(joins)) }, receiver))
     }
 }
