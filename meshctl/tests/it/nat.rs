@@ -114,4 +114,9 @@ async fn a_direct_path_that_opens_is_taken_and_one_that_is_not_wanted_is_not() {
     lan.router_blocks(2, "");
     reached(&lan, 1, &one, "host2", &other, None).await;
     reached(&lan, 1, &one, "host3", &third, Some("host4")).await;
+    assert_eq!(one.client.detail().await.unwrap().peers.relayed, 1);
+    let peers = one.client.peer_details().await.unwrap();
+    let relayed = peers.iter().find(|peer| peer.relay.is_some()).unwrap();
+    let why = relayed.why.as_deref().unwrap_or_default();
+    assert!(why.starts_with("reached through introducer host4"), "{why}");
 }

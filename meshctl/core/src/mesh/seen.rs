@@ -166,6 +166,7 @@ impl Mesh {
         let secs = |ms: u64| ms / 1000;
         let heard_secs = secs(now.mono_ms.saturating_sub(peer.vitals.alive_at));
         match state {
+            PeerState::Up if peer.path.relay.is_some() => Some(self.why_relayed(peer)),
             PeerState::Up => {
                 let offset = peer.clock_offset_secs.unwrap_or_default();
                 (offset.unsigned_abs() > PEER_CLOCK_WARN_SECS).then(|| {
@@ -180,6 +181,21 @@ impl Mesh {
                 "nothing has come from it for {heard_secs} s, and it does not answer the probe"
             )),
             PeerState::Stale | PeerState::Never => Some(self.why_no_tunnel(peer, state, now)),
+        }
+    }
+
+    fn why_relayed(&self, peer: &Peer) -> String {
+        let through = peer.path.relay.and_then(|key| self.peers.get(&key));
+        let through = through.map(|peer| peer.hostname.as_str()).unwrap_or_default();
+        if self.settings.force_relay {
+            return format!("reached through introducer {through}, as --force-relay asks for");
+        }
+        match peer.handshake_at {
+            None => format!("reached through introducer {through}: no direct handshake yet"),
+            Some(_) if peer.path.wants_relay() => {
+                format!("reached through introducer {through}: the direct tunnel failed")
+            }
+            Some(_) => format!("reached through introducer {through}, as the peer asks for"),
         }
     }
 

@@ -3,6 +3,7 @@
 mod hostile;
 mod ipv6;
 mod nat;
+mod punching;
 mod rotation;
 mod seen;
 mod signed;

@@ -30,7 +30,8 @@ fn go_names(page: &mut Page, measured: &Measured, mesh: &Mesh, peers: &[PeerDeta
     page.family("wgmesh_active_peers", "gauge", "Known peers, silent ones included.");
     page.sample("wgmesh_active_peers", &[], peers.len());
     page.family("wgmesh_relayed_peers", "gauge", "Peers that are reached through another one.");
-    page.sample("wgmesh_relayed_peers", &[], 0);
+    let relayed = peers.iter().filter(|peer| peer.view.relay.is_some()).count();
+    page.sample("wgmesh_relayed_peers", &[], relayed);
     page.family("wgmesh_nat_type", "gauge", "1 for the kind of NAT that this node is behind.");
     if let Some(nat_type) = mesh.nat_type() {
         page.sample("wgmesh_nat_type", &[("type", nat_type.as_str())], 1);

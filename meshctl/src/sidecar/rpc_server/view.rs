@@ -196,6 +196,8 @@ fn states(peers: &[PeerDetail]) -> PeerStates {
             State::Never => &mut states.never,
         } += 1;
     }
+    let relayed = peers.iter().filter(|peer| peer.view.relay.is_some()).count();
+    states.relayed = u64::try_from(relayed).unwrap_or(u64::MAX);
     states
 }
 
