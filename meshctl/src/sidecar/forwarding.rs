@@ -85,8 +85,10 @@ impl Forwarding {
     /// Takes the rules away, also those that an earlier run left.
     pub(super) async fn remove(&self) {
         let table = table(&self.interface);
-        // Without the program, or without such a table, there is nothing to remove.
-        let _ = run("nft", &["delete", "table", "inet", &table], None).await;
+        // The table is what tells that the rest is ours: somebody else's forwarding stays.
+        if run("nft", &["delete", "table", "inet", &table], None).await.is_err() {
+            return;
+        }
         while run("iptables", &self.docker_rule("-D"), None).await.is_ok() {}
         for (family, host, name) in
             [("ipv4", "forwarding", "forwarding"), ("ipv6", "forwarding", "force_forwarding")]
