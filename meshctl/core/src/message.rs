@@ -131,26 +131,11 @@ pub struct Goodbye {
     protocol: &'static str,
     timestamp: i64,
     wg_pubkey: PublicKey,
-    /// An object for the signature to stand in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kn: Option<Signed>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Signed {
-    #[serde(rename = "type")]
-    sent: &'static str,
 }
 
 impl Goodbye {
     pub fn new(key: PublicKey, timestamp: i64) -> Self {
-        Self { protocol: PROTOCOL, timestamp, wg_pubkey: key, kn: None }
-    }
-
-    /// One that is going to be signed.
-    #[must_use]
-    pub fn to_sign(self) -> Self {
-        Self { kn: Some(Signed { sent: "GOODBYE" }), ..self }
+        Self { protocol: PROTOCOL, timestamp, wg_pubkey: key }
     }
 }
 

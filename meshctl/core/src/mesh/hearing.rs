@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::effect::{Effect, Report};
 use super::event::{Now, Path};
-use super::membership::{may_say_goodbye, replay_id};
+use super::membership::replay_id;
 use super::observed::Voter;
 use super::peer::Via;
 use super::replay::Seen;
@@ -342,7 +342,7 @@ impl Mesh {
         if !fresh || !self.is_from(&key, from.ip()) {
             return;
         }
-        if self.peers.get(&key).is_some_and(|peer| !may_say_goodbye(peer, opened)) {
+        if !self.is_own_word(&key, from, opened, now) {
             return;
         }
         let Some(peer) = self.peers.get_mut(&key) else { return };

@@ -85,6 +85,9 @@ impl Mesh {
         {
             return;
         }
+        if !self.is_own_word(&offer.from, from, opened, now) {
+            return;
+        }
         if let Some(relay) = offer.relay {
             effects.extend(self.word_handed_on(&offer, relay, now));
             return;
@@ -114,7 +117,7 @@ impl Mesh {
         let times = (now.unix, now.unix * 1000 + START_AHEAD_MS);
         let keys = (to, peer, self.settings.public_key);
         let extension = self.peers.get(&to).is_some_and(|peer| peer.is_knit).then_some(extension);
-        send_start(address, &Start::new(keys, candidates(peer_at), times, extension))
+        self.send_start(address, &Start::new(keys, candidates(peer_at), times, extension))
     }
 
     /// Tells the target that the other wants to be relayed to it, or does not any more.
@@ -124,7 +127,7 @@ impl Mesh {
         let extension = StartExtension { peer: self.told_of(&offer.from, now), relay: Some(relay) };
         let keys = (offer.target, offer.from, self.settings.public_key);
         let times = (now.unix, now.unix * 1000);
-        Some(send_start(address, &Start::new(keys, Vec::new(), times, Some(extension))))
+        Some(self.send_start(address, &Start::new(keys, Vec::new(), times, Some(extension))))
     }
 
     fn told_of(&self, key: &PublicKey, now: Now) -> Option<crate::message::KnownPeer> {
@@ -138,17 +141,16 @@ impl Mesh {
         seen.map(|(address, _)| address).or_else(beside)
     }
 
+    fn send_start(&self, to: SocketAddr, start: &Start) -> Effect {
+        Effect::Send { to, kind: Kind::Start, plaintext: self.word(start) }
+    }
+
     /// The way to one of ours through its tunnel, which no NAT has forgotten.
     fn inside(&self, peer: &Peer, now: Now) -> Option<SocketAddr> {
         let reached = peer.is_knit && peer.is_live(now);
         let ip = peer.mesh_ip.filter(|ip: &IpAddr| reached && ip.is_ipv4())?;
         Some(self.control_of(ip))
     }
-}
-
-fn send_start(to: SocketAddr, start: &Start) -> Effect {
-    let plaintext = serde_json::to_vec(start).unwrap_or_default();
-    Effect::Send { to, kind: Kind::Start, plaintext }
 }
 
 fn candidates(at: SocketAddr) -> Vec<SocketAddr> {

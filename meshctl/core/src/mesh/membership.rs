@@ -17,7 +17,8 @@ use std::sync::Arc;
 use super::Mesh;
 use super::effect::{Effect, Report};
 use super::event::Now;
-use super::peer::{Peer, Via};
+use super::peer::Via;
+use super::replay::Seen;
 use super::{ACTIVE_MAX_MS, HELLO_EVERY_MS};
 use crate::authority::{AuthorityKey, Certificate, Revocation, Terms};
 use crate::envelope::{NONCE_LEN, Opened};
@@ -364,6 +365,25 @@ impl Mesh {
         let_in
     }
 
+    /// Whether a goodbye, an OFFER or a START is of whom it names, as far as that can be told: who
+    /// signs signs these too, and each is heard once.
+    pub(super) fn is_own_word(
+        &mut self,
+        key: &PublicKey,
+        from: SocketAddr,
+        opened: &Opened,
+        now: Now,
+    ) -> bool {
+        let peer = self.peers.get(key);
+        if !peer.is_some_and(|peer| matches!(peer.standing, Some(Ok(_)))) {
+            return true;
+        }
+        let is_signed = signature::split(&opened.plaintext)
+            .is_some_and(|(signed, signature)| signature::verifies(*key, signed, &signature));
+        let id = replay_id(opened).filter(|_| is_signed);
+        id.is_some_and(|id| self.replay.check(id, from, now) == Seen::First)
+    }
+
     /// Takes a revocation in and passes it on at once.
     pub(super) fn revoke(&mut self, revocation: Revocation, now: Now, effects: &mut Vec<Effect>) {
         let key = revocation.key();
@@ -433,15 +453,6 @@ impl Mesh {
                     || peer.mesh_ip == Some(to.ip())
             })
     }
-}
-
-/// Whether a goodbye is of the peer that it names, as far as that can be told.
-pub(super) fn may_say_goodbye(peer: &Peer, opened: &Opened) -> bool {
-    if !matches!(peer.standing, Some(Ok(_))) {
-        return true;
-    }
-    signature::split(&opened.plaintext)
-        .is_some_and(|(signed, signature)| signature::verifies(peer.key, signed, &signature))
 }
 
 /// What a signed message is remembered by. It can be sealed anew by whoever has the secret, with

@@ -144,7 +144,7 @@ impl Mesh {
         now: Now,
     ) -> Effect {
         let offer = Offer::new(self.settings.public_key, target, relay, now.unix);
-        let plaintext = serde_json::to_vec(&offer).unwrap_or_default();
+        let plaintext = self.word(&offer);
         Effect::Send { to, kind: Kind::Offer, plaintext }
     }
 
@@ -155,6 +155,9 @@ impl Mesh {
             peer.introducer && peer.is_active(now) && self.is_from(&peer.key, from.ip())
         });
         let Some(by) = by.map(|peer| peer.key) else { return };
+        if !self.is_own_word(&by, from, opened, now) {
+            return;
+        }
         let Some(start) = read_start(&opened.body, &own).filter(|start| start.peer != by) else {
             return;
         };

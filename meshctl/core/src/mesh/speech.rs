@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::Serialize;
+
 use super::effect::Effect;
 use super::event::Now;
 use super::peer::Peer;
@@ -60,12 +62,7 @@ impl Mesh {
 
     pub(super) fn say_goodbye(&self, now: Now, effects: &mut Vec<Effect>) {
         let goodbye = Goodbye::new(self.settings.public_key, now.unix);
-        let plaintext = match self.membership.signer() {
-            Some(signer) => {
-                signer.sign(&serde_json::to_vec(&goodbye.to_sign()).unwrap_or_default())
-            }
-            None => serde_json::to_vec(&goodbye).unwrap_or_default(),
-        };
+        let plaintext = self.word(&goodbye);
         let controls = self.peers.all().filter_map(|peer| self.control_of_peer(&peer.key));
         effects.extend(controls.map(|to| Effect::Send {
             to,
@@ -122,6 +119,17 @@ impl Mesh {
 
     fn finished_len(&self, message: &Announcement) -> usize {
         render(message).len() + self.membership.signer().map_or(0, |_| ADDED_LEN)
+    }
+
+    /// The bytes of a goodbye or of what concerns a rendezvous, signed by who has a certificate.
+    pub(super) fn word(&self, word: &impl Serialize) -> Vec<u8> {
+        let mut plaintext = serde_json::to_vec(word).unwrap_or_default();
+        let Some(signer) = self.membership.signer() else { return plaintext };
+        // The signature stands in the object that Go nodes ignore.
+        if !plaintext.ends_with(b"}}") && plaintext.pop() == Some(b'}') {
+            plaintext.extend_from_slice(br#","kn":{"signed":true}}"#);
+        }
+        signer.sign(&plaintext)
     }
 
     /// The bytes of a message, signed by who has a certificate.
