@@ -115,8 +115,15 @@ async fn a_direct_path_that_opens_is_taken_and_one_that_is_not_wanted_is_not() {
     reached(&lan, 1, &one, "host2", &other, None).await;
     reached(&lan, 1, &one, "host3", &third, Some("host4")).await;
     assert_eq!(one.client.detail().await.unwrap().peers.relayed, 1);
-    let peers = one.client.peer_details().await.unwrap();
-    let relayed = peers.iter().find(|peer| peer.relay.is_some()).unwrap();
-    let why = relayed.why.as_deref().unwrap_or_default();
-    assert!(why.starts_with("reached through introducer host4"), "{why}");
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        let peers = one.client.peer_details().await.unwrap();
+        let relayed = peers.iter().find(|peer| peer.relay.is_some());
+        let why = relayed.and_then(|peer| peer.why.clone()).unwrap_or_default();
+        if why.starts_with("reached through introducer host4") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{why}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -96,6 +96,8 @@ impl Mesh {
         let changed = peer.path.set_relay(relay, now);
         let word = if peer.is_knit { peer.path.word_due(now) } else { None };
         if changed {
+            // What the old path did not bring says nothing of the new one.
+            peer.vitals.is_alive(now);
             let (key, hostname) = (*key, peer.hostname.clone());
             effects.push(Effect::Report(match relay {
                 Some(through) => Report::Relayed { key, hostname, through },
