@@ -62,9 +62,16 @@ fn text(node: &MeshDetail, wide: bool) -> String {
 
 fn heading(node: &MeshDetail) -> Vec<(&'static str, String)> {
     let status = &node.status;
-    let mut address = node.addresses.join(", ");
+    let (first, others) = node
+        .addresses
+        .split_first()
+        .map_or(("", &[][..]), |(first, others)| (first.as_str(), others));
+    let mut address = first.to_owned();
     if !node.subnet.is_empty() {
         let _ = write!(address, " in {}", node.subnet);
+    }
+    for other in others {
+        let _ = write!(address, ", {other}");
     }
     let mut device =
         format!("{} on {}", status.engine.as_deref().unwrap_or("WireGuard"), status.interface);
@@ -178,7 +185,7 @@ mod tests {
                 rotation: None,
             },
             subnet: "10.45.0.0/16".into(),
-            addresses: vec!["10.45.75.206".into()],
+            addresses: vec!["10.45.75.206".into(), "fd74::1".into()],
             mtu: 1420,
             listen_port: 51820,
             lan: LanDetail {
@@ -203,7 +210,7 @@ mod tests {
             text(&node(), false),
             concat!(
                 "hostname      fra-1\\u{1b}[2J\n",
-                "mesh address  10.45.75.206 in 10.45.0.0/16\n",
+                "mesh address  10.45.75.206 in 10.45.0.0/16, fd74::1\n",
                 "public key    j0DF=\n",
                 "engine        kernel on wg0, MTU 1420, UDP port 51820\n",
                 "uptime        2 h\n",
