@@ -12,6 +12,10 @@ pub struct Counters {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Peers that were found, by the layer that found them.
     pub found: BTreeMap<&'static str, u64>,
+    /// Tries to meet a peer through two NATs at a moment that an introducer named, and those that led
+    /// to a handshake.
+    pub punches: u64,
+    pub punched: u64,
     /// Times that another node claimed our mesh address.
     pub clashes: u64,
     /// Times that our mesh address moved.

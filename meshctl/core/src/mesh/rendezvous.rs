@@ -200,12 +200,14 @@ impl Mesh {
             }
             if !punch.has_begun {
                 punch.has_begun = true;
+                self.counters.punches += 1;
                 effects.extend(self.shake_hands(key, now));
             }
             if let Some(peer) = self.peers.get_mut(key)
                 && peer.handshake_at.is_some_and(|at| at >= punch.start_at)
             {
                 peer.met(Via::Rendezvous);
+                self.counters.punched += 1;
                 return false;
             }
             let heard = self.peers.get(key).and_then(|peer| peer.message_at);

@@ -42,7 +42,17 @@ fn go_names(page: &mut Page, measured: &Measured, mesh: &Mesh, peers: &[PeerDeta
         page.sample("wgmesh_discovery_events_total", &[("layer", layer)], count);
     }
     page.family("wgmesh_nat_traversal_attempts_total", "counter", "Tries to get through a NAT.");
+    page.sample(
+        "wgmesh_nat_traversal_attempts_total",
+        &[("method", "rendezvous")],
+        counters.punches,
+    );
     page.family("wgmesh_nat_traversal_successes_total", "counter", "Those that led to a tunnel.");
+    page.sample(
+        "wgmesh_nat_traversal_successes_total",
+        &[("method", "rendezvous")],
+        counters.punched,
+    );
     let name = "wgmesh_reconcile_duration_seconds";
     page.family(name, "histogram", "Time to read the device and bring it to what is wanted.");
     page.histogram(name, &[], &measured.reconciles);
