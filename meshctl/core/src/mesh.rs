@@ -18,6 +18,7 @@ mod device;
 mod effect;
 mod event;
 mod hearing;
+mod hearsay;
 mod introducer;
 mod limiter;
 mod membership;

@@ -118,12 +118,15 @@ pub struct KnownPeer {
 }
 
 /// What our introducers tell of a peer beside the Go daemon's fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KnownExtension {
     /// It can be relayed to: the teller's tunnel to it stands.
     pub live: bool,
     /// It is one of our nodes.
     pub ours: bool,
+    /// Its certificate, told to who asks for it.
+    #[serde(rename = "cert", skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -177,6 +180,7 @@ pub struct HeardOf {
     /// Absent when a Go node tells.
     pub live: Option<bool>,
     pub ours: Option<bool>,
+    pub certificate: Option<String>,
 }
 
 /// What a peer says of its WireGuard endpoint.
@@ -256,8 +260,7 @@ pub fn read_announcement(body: &Map<String, Value>) -> Option<Heard> {
 
 fn known_peer_of(peer: &Value) -> Option<HeardOf> {
     let peer = peer.as_object()?;
-    let extension =
-        |field: &str| peer.get("kn").and_then(|kn| kn.get(field)).and_then(Value::as_bool);
+    let extension = |field: &str| peer.get("kn").and_then(|kn| kn.get(field));
     Some(HeardOf {
         key: key_of(peer)?,
         hostname: text(peer, "hostname").filter(|name| is_hostname(name)).map(str::to_owned),
@@ -265,8 +268,9 @@ fn known_peer_of(peer: &Value) -> Option<HeardOf> {
         mesh_ipv6: text(peer, "mesh_ipv6").and_then(|ip| ip.parse().ok()),
         endpoint: claim_of(peer),
         nat_type: text(peer, "nat_type").and_then(NatType::parse),
-        live: extension("live"),
-        ours: extension("ours"),
+        live: extension("live").and_then(Value::as_bool),
+        ours: extension("ours").and_then(Value::as_bool),
+        certificate: extension("cert").and_then(Value::as_str).map(str::to_owned),
     })
 }
 

@@ -14,8 +14,7 @@ struct Signed {
 }
 
 impl Signed {
-    fn new(hosts: u8) -> Self {
-        let lan = Lan::new(hosts);
+    fn new(lan: Lan) -> Self {
         let mut made = Self { lan, authority: String::new() };
         let out = made.key_file();
         made.authority = text(&meshctl(&["authority", "init", "--out", &out]));
@@ -38,7 +37,7 @@ impl Signed {
     }
 
     /// Starts a member: its key is made by a first start, which ends again.
-    async fn join(&self, host: u8) -> Daemon {
+    async fn join(&self, host: u8, more: &[&str]) -> Daemon {
         let mut first = self.lan.join(host, &[]);
         first.mesh_ip().await;
         let key = first.client.status().await.unwrap().pubkey;
@@ -48,7 +47,7 @@ impl Signed {
         let certificate = self.certificate(host);
         let flags =
             ["--require-signed", &self.authority, "--certificate", certificate.to_str().unwrap()];
-        self.lan.join(host, &flags)
+        self.lan.join(host, &[&flags, more].concat())
     }
 }
 
@@ -65,8 +64,8 @@ fn text(output: &Output) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_the_secret_alone_is_kept_out_until_signed_and_cut_when_revoked() {
-    let mesh = Signed::new(3);
-    let (one, two) = (mesh.join(1).await, mesh.join(2).await);
+    let mesh = Signed::new(Lan::new(3));
+    let (one, two) = (mesh.join(1, &[]).await, mesh.join(2, &[]).await);
     let (first, second) = (one.mesh_ip().await, two.mesh_ip().await);
     eventually("members ping each other", || mesh.lan.pings(1, &second).then_some(()));
 
@@ -129,4 +128,33 @@ async fn who_has_the_secret_alone_is_kept_out_until_signed_and_cut_when_revoked(
     eventually("a second passes", || (start.elapsed() > Duration::from_secs(2)).then_some(()));
     mesh.sign(3, &key);
     eventually("signed anew, it pings", || mesh.lan.pings(3, &first).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_behind_symmetric_nats_are_relayed_by_an_introducer() {
+    let mesh = Signed::new(Lan::behind_routers(2, 1, "masquerade fully-random"));
+    let introducer = mesh.join(3, &["--no-lan-discovery", "--introducer"]).await;
+    introducer.mesh_ip().await;
+    let client = ["--no-lan-discovery", "--seed", "203.0.113.3"];
+    let (one, two) = (mesh.join(1, &client).await, mesh.join(2, &client).await);
+    let (first, second) = (one.mesh_ip().await, two.mesh_ip().await);
+    let deadline = Instant::now() + Duration::from_secs(25);
+    while !(mesh.lan.pings(1, &second) && mesh.lan.pings(2, &first)) {
+        assert!(Instant::now() < deadline, "not relayed: {:?}", one.client.peer_details().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let peers = one.client.peer_details().await.unwrap();
+    let peer = peers.iter().find(|peer| peer.info.hostname == "host2").unwrap();
+    assert!(peer.relay.is_some(), "{peer:?}");
+    let socket = mesh.lan.socket(1);
+    let shown = text(&meshctl(&["peers", "--mesh-socket", socket.to_str().unwrap()]));
+    assert!(shown.contains("member-2 by "), "{shown}");
+    assert_eq!(one.client.kept_out().await.unwrap(), []);
+
+    // Whoever takes it out takes it from the one that only heard of it too.
+    let key = two.client.status().await.unwrap().pubkey;
+    let (file, socket) = (mesh.key_file(), mesh.lan.socket(3));
+    let socket = socket.to_str().unwrap();
+    meshctl(&["authority", "revoke", &key, "--authority-key", &file, "--mesh-socket", socket]);
+    eventually("the revoked one is cut", || (!mesh.lan.pings(1, &second)).then_some(()));
 }

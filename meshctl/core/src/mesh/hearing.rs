@@ -321,7 +321,7 @@ impl Mesh {
     fn follow_hearsay(&mut self, heard: &Heard, now: Now) {
         for other in &heard.known_peers {
             if heard.introducer && other.key != self.settings.public_key {
-                self.mentions.heard(heard.key, other, now);
+                self.heard_of(heard.key, other, now);
             }
             let known = other.key == self.settings.public_key
                 || self.peers.get(&other.key).is_some_and(|peer| peer.is_active(now));

@@ -7,9 +7,10 @@ use super::Mesh;
 use super::effect::Effect;
 use super::event::Now;
 use super::peer::Peer;
-use super::speech::known_peer;
-use crate::envelope::{Kind, Opened};
+use super::speech::{DATAGRAM_MAX_BYTES, known_peer};
+use crate::envelope::{Kind, Opened, sealed_len};
 use crate::key::PublicKey;
+use crate::message::KnownPeer;
 use crate::message::rendezvous::{HeardOffer, Start, StartExtension, read_offer};
 
 const SESSIONS_MAX: usize = 1024;
@@ -88,6 +89,10 @@ impl Mesh {
         if !self.is_own_word(&offer.from, from, opened, now) {
             return;
         }
+        if offer.wants_certificate {
+            effects.extend(self.certificate_told(&offer, from, now));
+            return;
+        }
         if let Some(relay) = offer.relay {
             effects.extend(self.word_handed_on(&offer, relay, now));
             return;
@@ -130,7 +135,7 @@ impl Mesh {
         Some(self.send_start(address, &Start::new(keys, Vec::new(), times, Some(extension))))
     }
 
-    fn told_of(&self, key: &PublicKey, now: Now) -> Option<crate::message::KnownPeer> {
+    fn told_of(&self, key: &PublicKey, now: Now) -> Option<KnownPeer> {
         known_peer(self.peers.get(key)?, self.settings.introducer, now)
     }
 
@@ -139,6 +144,31 @@ impl Mesh {
         let seen = peer.control.filter(|(_, at)| now.mono_ms < at + CONTROL_MAX_MS);
         let beside = || Some(self.control_of(peer.endpoint_address()?.ip()));
         seen.map(|(address, _)| address).or_else(beside)
+    }
+
+    /// Tells who asks what the target's certificate is, beside what it tells anyway: that alone
+    /// makes the target a peer where an authority is required, to be relayed to.
+    fn certificate_told(&self, offer: &HeardOffer, to: SocketAddr, now: Now) -> Option<Effect> {
+        let target = self.peers.get(&offer.target)?;
+        let member = target.standing.as_ref()?.as_ref().ok()?;
+        let mut told = self.told_of(&offer.target, now)?;
+        told.kn.as_mut()?.certificate = Some(member.certificate().to_owned());
+        let keys = (offer.from, offer.target, self.settings.public_key);
+        let times = (now.unix, now.unix * 1000);
+        let start = |told: &KnownPeer| {
+            let extension = StartExtension { peer: Some(told.clone()), relay: None };
+            self.send_start(to, &Start::new(keys, Vec::new(), times, Some(extension)))
+        };
+        // What a certificate of the longest name leaves no room for is heard of the node itself.
+        let leaner: [fn(&mut KnownPeer); 2] =
+            [|told| told.hostname.clear(), |told| told.mesh_ipv6 = None];
+        for leave_out in leaner {
+            if fits(&start(&told)) {
+                break;
+            }
+            leave_out(&mut told);
+        }
+        Some(start(&told)).filter(fits)
     }
 
     fn send_start(&self, to: SocketAddr, start: &Start) -> Effect {
@@ -157,4 +187,9 @@ fn candidates(at: SocketAddr) -> Vec<SocketAddr> {
     let port = i32::from(at.port());
     let ports = PORTS.into_iter().filter_map(|offset| u16::try_from(port + offset).ok());
     ports.filter(|port| *port != 0).map(|port| SocketAddr::new(at.ip(), port)).collect()
+}
+
+fn fits(effect: &Effect) -> bool {
+    matches!(effect, Effect::Send { kind, plaintext, .. }
+        if sealed_len(*kind, plaintext.len()) <= DATAGRAM_MAX_BYTES)
 }

@@ -202,6 +202,19 @@ impl Membership {
         self.is_on().then_some(standing)
     }
 
+    /// What a certificate that an introducer told of says, where it counts now.
+    pub(super) fn heard_of(
+        &self,
+        key: PublicKey,
+        text: Option<&str>,
+        known: Option<&Arc<Member>>,
+        now: Now,
+    ) -> Option<Arc<Member>> {
+        let text = text.filter(|_| self.is_on())?;
+        let member = self.member(key, Some(text), known).ok()?;
+        self.standing(&member, now.unix).ok()
+    }
+
     /// What the sender of a message is worth. Cheap checks come first.
     fn examine(
         &self,

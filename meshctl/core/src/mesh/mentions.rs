@@ -4,8 +4,10 @@
 //! through the introducer alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::event::Now;
+use super::membership::Member;
 use crate::key::PublicKey;
 use crate::message::HeardOf;
 
@@ -18,6 +20,10 @@ const MEET_AGAIN_MS: u64 = 600_000;
 
 pub(super) struct Mention {
     pub(super) told: HeardOf,
+    /// What its certificate says, verified; introducers tell it to who asks.
+    pub(super) member: Option<Arc<Member>>,
+    /// When its certificate was asked for last.
+    pub(super) asked_at: Option<u64>,
     pub(super) first_at: u64,
     /// Which introducers told of it, when, and whether they could relay.
     by: BTreeMap<PublicKey, (u64, bool)>,
@@ -25,6 +31,11 @@ pub(super) struct Mention {
 }
 
 impl Mention {
+    /// The introducers that told of it, sorted by key.
+    pub(super) fn tellers(&self) -> impl Iterator<Item = PublicKey> {
+        self.by.keys().copied()
+    }
+
     /// The introducers that could relay to it, sorted by key.
     pub(super) fn relays(&self) -> impl Iterator<Item = PublicKey> {
         self.by.iter().filter(|(_, (_, could))| *could).map(|(key, _)| *key)
@@ -51,6 +62,8 @@ impl Mentions {
         }
         let mention = self.0.entry(told.key).or_insert_with(|| Mention {
             told: told.clone(),
+            member: None,
+            asked_at: None,
             first_at: now.mono_ms,
             by: BTreeMap::new(),
             made_peer_at: None,
@@ -65,8 +78,12 @@ impl Mentions {
         self.0.get(key)
     }
 
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = (&PublicKey, &mut Mention)> {
-        self.0.iter_mut()
+    pub(super) fn get_mut(&mut self, key: &PublicKey) -> Option<&mut Mention> {
+        self.0.get_mut(key)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&PublicKey, &Mention)> {
+        self.0.iter()
     }
 
     /// How many peers an introducer has told of.

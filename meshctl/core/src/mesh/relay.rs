@@ -8,16 +8,13 @@ use ipnet::IpNet;
 use super::effect::{Effect, PeerConfig, Report};
 use super::event::Now;
 use super::path::Facts;
-use super::peer::{Peer, Via};
+use super::peer::Peer;
 use super::{HANDSHAKE_LIVE_MS, Mesh, NatType};
 use crate::derive::{relay_index, relay_weight};
 use crate::key::PublicKey;
-use crate::message::Claim;
 
 /// A path is found again this often: what it depends on is told once a second.
 const PATHS_EVERY_MS: u64 = 500;
-/// One that is only heard of gets HELLOs for so long before it is relayed to.
-const HELLO_MS: u64 = 8_000;
 /// An introducer through which nothing comes back for so long gives way to another.
 const BARREN_MS: u64 = 20_000;
 
@@ -31,55 +28,10 @@ impl Mesh {
         self.paths_at = now.mono_ms + PATHS_EVERY_MS;
         self.mentions.lapse(now);
         self.meet_by_hearsay(now, effects);
+        self.ask_for_certificates(now, effects);
         let keys: Vec<PublicKey> = self.peers.all().map(|peer| peer.key).collect();
         for key in keys {
             self.find_path(&key, now, effects);
-        }
-    }
-
-    fn meet_by_hearsay(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        // Where an authority's word is needed, hearsay admits nobody.
-        if self.membership.is_required() {
-            return;
-        }
-        let own = self.settings.public_key;
-        let (force, own_nat) = (self.settings.force_relay, self.nat_type);
-        let peers = &self.peers;
-        let relays =
-            |key: PublicKey| peers.get(&key).is_some_and(|peer| is_introducer_up(peer, now));
-        let mut met = Vec::new();
-        for (key, mention) in self.mentions.all_mut() {
-            let symmetric = own_nat == Some(NatType::Symmetric) && mention.told.nat_type == own_nat;
-            let waited = force || symmetric || now.mono_ms >= mention.first_at + HELLO_MS;
-            let is_known = peers.get(key).is_some_and(|peer| peer.is_active(now));
-            let has_relay = mention.relays().any(relays);
-            if waited && !is_known && has_relay && *key != own && mention.may_make_peer(now) {
-                met.push((mention.told.clone(), mention.first_at));
-            }
-        }
-        for (told, first_at) in met {
-            let prefix = self.settings.keys.v6_prefix;
-            let Claim::Address(endpoint) = told.endpoint else { continue };
-            let is_underlay = self.is_underlay(endpoint.ip());
-            let Some(peer) = self.peers.meet(told.key, now) else { continue };
-            // A tunnel that stood, or a message of its own, says more than hearsay.
-            if peer.message_at.is_none() {
-                peer.hostname = told.hostname.unwrap_or_default();
-                peer.mesh_ip = told.mesh_ip;
-                peer.mesh_ipv6 =
-                    told.mesh_ipv6.filter(|ip| super::hearing::is_mesh_ipv6(prefix, *ip));
-                peer.nat_type = told.nat_type;
-                peer.is_knit = told.ours.unwrap_or(false);
-            }
-            peer.heard_at = now.mono_ms;
-            peer.met(Via::Transitive);
-            peer.path.tried_since(first_at);
-            if is_underlay {
-                peer.offer_endpoint(endpoint, Via::Transitive, now);
-            }
-            let (key, hostname, via) = (peer.key, peer.hostname.clone(), Via::Transitive.as_str());
-            effects.push(Effect::Report(Report::Found { key, hostname, via }));
-            effects.push(Effect::PeersChanged);
         }
     }
 
@@ -190,7 +142,7 @@ impl Mesh {
 }
 
 /// Whether an introducer's own tunnel stands, so that something can be sent through it.
-fn is_introducer_up(peer: &Peer, now: Now) -> bool {
+pub(super) fn is_introducer_up(peer: &Peer, now: Now) -> bool {
     let is_live = peer.handshake_at.is_some_and(|at| now.mono_ms < at + HANDSHAKE_LIVE_MS);
     peer.introducer && is_live && peer.path.relay.is_none() && !peer.vitals.is_unheard(now)
 }

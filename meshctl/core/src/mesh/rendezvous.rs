@@ -37,6 +37,7 @@ pub(super) struct Rendezvous {
     asked: BTreeMap<PublicKey, Asked>,
     punches: BTreeMap<PublicKey, Punch>,
     offers: Pace<OFFER_PAUSE_MS, OFFER_BURST_MS>,
+    certificates: Pace<OFFER_PAUSE_MS, OFFER_BURST_MS>,
     hellos: Pace<HELLO_PAUSE_MS, HELLO_BURST_MS>,
 }
 
@@ -66,6 +67,13 @@ impl<const PAUSE: u64, const BURST: u64> Pace<PAUSE, BURST> {
             self.full_at = full_at + PAUSE;
         }
         may
+    }
+}
+
+impl Rendezvous {
+    /// Whether one more certificate may be asked for; notes that it is.
+    pub(super) fn may_ask_for_certificate(&mut self, now: Now) -> bool {
+        self.certificates.take(now)
     }
 }
 
@@ -162,13 +170,16 @@ impl Mesh {
             return;
         };
         if let Some(told) = &start.told {
-            self.mentions.heard(by, told, now);
+            self.heard_of(by, told, now);
         }
         if let Some(wants_relay) = start.relay {
             if let Some(peer) = self.peers.get_mut(&start.peer) {
                 peer.path.heard(wants_relay, by, now);
             }
-        } else if self.is_out_of_reach(&start.peer, now) && !self.settings.no_punching {
+        } else if !start.candidates.is_empty()
+            && self.is_out_of_reach(&start.peer, now)
+            && !self.settings.no_punching
+        {
             self.schedule_punch(start, now);
         }
     }

@@ -15,7 +15,7 @@ use crate::message::{
 use crate::signature::ADDED_LEN;
 
 /// Longest datagram: it passes every path's MTU, and a Go receiver's buffer many times over.
-const DATAGRAM_MAX_BYTES: usize = 1200;
+pub(super) const DATAGRAM_MAX_BYTES: usize = 1200;
 /// A signed message has room for no longer name; the system's own are no longer.
 const SIGNED_HOSTNAME_MAX: usize = 64;
 
@@ -167,12 +167,19 @@ impl Mesh {
         let rotation = self.rotations.entry(to.filter(|_| introducer)).or_default();
         let mut added = 0;
         for index in 0..known.len() {
-            let peer = &known[(*rotation + index) % known.len()];
-            len += serde_json::to_vec(peer).map_or(usize::MAX / 2, |json| json.len() + 1);
+            let mut peer = known[(*rotation + index) % known.len()].clone();
+            if index == 0 && sealed_len(kind, len + json_len(&peer)) > DATAGRAM_MAX_BYTES {
+                // Alone it is told of by what it is reached by; the rest it says itself.
+                peer.hostname.clear();
+                peer.mesh_ipv6 = None;
+            }
+            len += json_len(&peer);
             if sealed_len(kind, len) > DATAGRAM_MAX_BYTES {
+                // One for which there is no room at all must not hold up those after it.
+                added = added.max(1);
                 break;
             }
-            message.known_peers.push(peer.clone());
+            message.known_peers.push(peer);
             added += 1;
         }
         *rotation = if added == known.len() { 0 } else { (*rotation + added) % known.len() };
@@ -190,10 +197,19 @@ pub(super) fn known_peer(peer: &Peer, by_introducer: bool, now: Now) -> Option<K
         wg_endpoint: peer.endpoint_address()?.to_string(),
         introducer: peer.introducer,
         nat_type: peer.nat_type.map(NatType::as_str),
-        kn: by_introducer.then(|| KnownExtension { live: peer.is_live(now), ours: peer.is_knit }),
+        kn: by_introducer.then(|| KnownExtension {
+            live: peer.is_live(now),
+            ours: peer.is_knit,
+            certificate: None,
+        }),
     })
 }
 
 fn render(announcement: &Announcement) -> Vec<u8> {
     serde_json::to_vec(announcement).unwrap_or_default()
+}
+
+/// With the comma that parts it from the next one.
+fn json_len(peer: &KnownPeer) -> usize {
+    serde_json::to_vec(peer).map_or(usize::MAX / 2, |json| json.len() + 1)
 }

@@ -27,9 +27,11 @@ pub struct Offer {
     kn: Option<OfferExtension>,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-struct OfferExtension {
-    relay: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+enum OfferExtension {
+    Relay { relay: bool },
+    Certificate { cert: bool },
 }
 
 impl Offer {
@@ -42,8 +44,14 @@ impl Offer {
             from_pubkey: from,
             target_pubkey: to,
             pair_id: pair_id(&from, &to),
-            kn: relay.map(|relay| OfferExtension { relay }),
+            kn: relay.map(|relay| OfferExtension::Relay { relay }),
         }
+    }
+
+    /// No request to meet either: the introducer is to tell the target's certificate.
+    pub fn for_certificate(from: PublicKey, to: PublicKey, timestamp: i64) -> Self {
+        let kn = Some(OfferExtension::Certificate { cert: true });
+        Self { kn, ..Self::new(from, to, None, timestamp) }
     }
 }
 
@@ -98,6 +106,7 @@ pub struct HeardOffer {
     pub from: PublicKey,
     pub target: PublicKey,
     pub relay: Option<bool>,
+    pub wants_certificate: bool,
 }
 
 /// Reads an OFFER whose pair is what it says.
@@ -105,8 +114,11 @@ pub fn read_offer(body: &Map<String, Value>) -> Option<HeardOffer> {
     let key = |field: &str| text(body, field)?.parse::<PublicKey>().ok();
     let (from, target) = (key("from_pubkey")?, key("target_pubkey")?);
     let is_pair = from != target && text(body, "pair_id")? == pair_id(&from, &target);
-    let relay = body.get("kn").and_then(|kn| kn.get("relay")).and_then(Value::as_bool);
-    is_pair.then_some(HeardOffer { from, target, relay })
+    let extension =
+        |field: &str| body.get("kn").and_then(|kn| kn.get(field)).and_then(Value::as_bool);
+    let relay = extension("relay");
+    let wants_certificate = extension("cert").unwrap_or(false);
+    is_pair.then_some(HeardOffer { from, target, relay, wants_certificate })
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,8 +172,16 @@ mod tests {
     #[test]
     fn an_offer_is_read_when_its_pair_is_one() {
         let offer = body(&Offer::new(key(1), key(2), Some(true), 7));
-        let heard = HeardOffer { from: key(1), target: key(2), relay: Some(true) };
-        assert_eq!(read_offer(&offer), Some(heard));
+        let heard = HeardOffer {
+            from: key(1),
+            target: key(2),
+            relay: Some(true),
+            wants_certificate: false,
+        };
+        assert_eq!(read_offer(&offer), Some(heard.clone()));
+        let asked = body(&Offer::for_certificate(key(1), key(2), 7));
+        let wants = HeardOffer { relay: None, wants_certificate: true, ..heard };
+        assert_eq!(read_offer(&asked), Some(wants));
         for (field, value) in
             [("pair_id", "83c7f84e91dc6640"), ("from_pubkey", "x"), ("target_pubkey", "")]
         {

@@ -1,6 +1,8 @@
 //! Nodes behind NATs and introducers between them, on an imagined network with real rules: an
 //! exchange that is blocked, tunnels that are blocked, and WireGuard's check of every sender.
 
+mod signed;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
@@ -28,12 +30,16 @@ impl World {
     /// `introducers` come last; all others have them as seeds.
     fn new(clients: u8, introducers: u8) -> Self {
         let total = clients + introducers;
-        let mut nodes: Vec<Node> = (1..=total).map(|number| Node::new(number, None)).collect();
-        let seeds: Vec<SocketAddr> =
-            nodes[usize::from(clients)..].iter().map(Node::control).collect();
+        Self::of((1..=total).map(|number| Node::new(number, None)).collect(), clients)
+    }
+
+    /// Of these nodes the first are clients, the rest introducers.
+    fn of(mut nodes: Vec<Node>, clients: u8) -> Self {
+        let clients = usize::from(clients);
+        let seeds: Vec<SocketAddr> = nodes[clients..].iter().map(Node::control).collect();
         for (index, node) in nodes.iter_mut().enumerate() {
             node.mesh.settings.lan = false;
-            node.mesh.settings.introducer = index >= usize::from(clients);
+            node.mesh.settings.introducer = index >= clients;
             node.mesh.handle(Event::Seeds(seeds.clone()), START);
         }
         let count = nodes.len();

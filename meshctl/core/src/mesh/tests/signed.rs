@@ -7,20 +7,20 @@ use crate::authority::{AuthoritySecret, Certificate, Revocation, Terms};
 use crate::envelope::sealed_len;
 use crate::signature::Signer;
 
-const DAY_SECS: i64 = 86_400;
+pub(super) const DAY_SECS: i64 = 86_400;
 
-fn authority() -> AuthoritySecret {
+pub(super) fn authority() -> AuthoritySecret {
     AuthoritySecret::from_random(&[200; 32])
 }
 
-fn certificate(by: &AuthoritySecret, number: u8, expires: i64) -> Certificate {
+pub(super) fn certificate(by: &AuthoritySecret, number: u8, expires: i64) -> Certificate {
     let name = format!("member-{number}");
     let not_before = START.unix - 1_000;
     let terms = Terms { key: key(number), name, not_before, expires, serial: 1 };
     Certificate::sign(by, terms).unwrap()
 }
 
-fn trust(number: u8, required: bool, certificate: Option<Certificate>) -> Trust {
+pub(super) fn trust(number: u8, required: bool, certificate: Option<Certificate>) -> Trust {
     Trust {
         authorities: vec![authority().public()],
         required,
@@ -30,7 +30,7 @@ fn trust(number: u8, required: bool, certificate: Option<Certificate>) -> Trust 
     }
 }
 
-fn node(number: u8, trust: Trust, cached: &[CachedPeer]) -> Node {
+pub(super) fn node(number: u8, trust: Trust, cached: &[CachedPeer]) -> Node {
     let mut node = Node::new(number, None);
     let settings = Settings { trust, ..node.mesh.settings.clone() };
     node.mesh = Mesh::new(settings, None, cached, START);
@@ -38,7 +38,7 @@ fn node(number: u8, trust: Trust, cached: &[CachedPeer]) -> Node {
 }
 
 /// A member of a mesh that requires to be one.
-fn member(number: u8) -> Node {
+pub(super) fn member(number: u8) -> Node {
     let own = certificate(&authority(), number, START.unix + DAY_SECS);
     node(number, trust(number, true, Some(own)), &[])
 }
@@ -55,11 +55,11 @@ fn standing(node: &Node, of: u8) -> Option<Result<String, Refusal>> {
     Some(standing.map(|member| member.terms.name.clone()))
 }
 
-fn kept_out(node: &Node) -> Vec<(PublicKey, Refusal)> {
+pub(super) fn kept_out(node: &Node) -> Vec<(PublicKey, Refusal)> {
     node.mesh.kept_out().map(|one| (one.key, one.why)).collect()
 }
 
-fn plaintext(effect: Effect) -> Vec<u8> {
+pub(super) fn plaintext(effect: Effect) -> Vec<u8> {
     match effect {
         Effect::Announce(plaintext) | Effect::Send { plaintext, .. } => plaintext,
         Effect::SetPeer(_)
