@@ -225,11 +225,7 @@ impl Membership {
     ) -> Standing {
         let member = self.member(heard.key, heard.certificate.as_deref(), known)?;
         let member = self.standing(&member, now.unix)?;
-        let (signed, signature) = signature::split(plaintext).ok_or(Refusal::Signature)?;
-        if !signature::verifies(heard.key, signed, &signature) {
-            return Err(Refusal::Signature);
-        }
-        Ok(member)
+        if is_signed_by(&heard.key, plaintext) { Ok(member) } else { Err(Refusal::Signature) }
     }
 
     /// Takes a revocation in that one of the authorities signed; returns whether it is news.
@@ -368,11 +364,12 @@ impl Mesh {
                 );
                 false
             }
-            // In the name of one that signs, unsigned words are somebody else's.
-            Err(Refusal::Unsigned | Refusal::Signature | Refusal::Certificate) => {
+            // In the name of one that signs, unsigned words are somebody else's, whatever
+            // certificate they show.
+            Err(_) => {
                 peer.is_none_or(|peer| !peer.signed_lately(now))
+                    || is_signed_by(&heard.key, &opened.plaintext)
             }
-            Err(_) => true,
         };
         heard.standing = Some(standing);
         let_in
@@ -391,8 +388,7 @@ impl Mesh {
         if !peer.is_some_and(|peer| matches!(peer.standing, Some(Ok(_)))) {
             return true;
         }
-        let is_signed = signature::split(&opened.plaintext)
-            .is_some_and(|(signed, signature)| signature::verifies(*key, signed, &signature));
+        let is_signed = is_signed_by(key, &opened.plaintext);
         let id = replay_id(opened).filter(|_| is_signed);
         id.is_some_and(|id| self.replay.check(id, from, now) == Seen::First)
     }
@@ -466,6 +462,11 @@ impl Mesh {
                     || peer.mesh_ip == Some(to.ip())
             })
     }
+}
+
+fn is_signed_by(key: &PublicKey, plaintext: &[u8]) -> bool {
+    signature::split(plaintext)
+        .is_some_and(|(signed, signature)| signature::verifies(*key, signed, &signature))
 }
 
 /// What a signed message is remembered by. It can be sealed anew by whoever has the secret, with

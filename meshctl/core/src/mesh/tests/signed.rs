@@ -164,6 +164,35 @@ fn nobody_speaks_in_a_members_name() {
 }
 
 #[test]
+fn another_certificate_lets_nobody_speak_in_a_members_name() {
+    let mut one = node(1, trust(1, false, None), &[]);
+    let (mut two, mut thief) = (member(2), outsider(9, None));
+    let datagram = two.announce(START);
+    one.hear(Path::Lan, two.control(), &datagram, START);
+    let before = one.mesh.peer(&two.key()).unwrap();
+    let text = String::from_utf8(plaintext(two.mesh.announce(later(1_000)))).unwrap();
+    let text = text.replace(&two.mesh.mesh_ip().to_string(), "10.1.2.3");
+    let own = two.mesh.own_certificate().unwrap().text().to_owned();
+    let strange = AuthoritySecret::from_random(&[201; 32]);
+    for other in [
+        certificate(&authority(), 2, START.unix - 1),
+        certificate(&strange, 2, START.unix + DAY_SECS),
+    ] {
+        let forged = text.replace(&own, other.text());
+        assert_ne!(forged, text);
+        let datagram = thief.seal(Kind::Announce, forged.as_bytes());
+        one.hear(Path::Lan, thief.control(), &datagram, later(2_000));
+        assert_eq!(one.mesh.peer(&two.key()), Some(before.clone()));
+    }
+    // Its own word that it has another one is heard.
+    let expired = certificate(&authority(), 2, START.unix - 1);
+    two.mesh.handle(Event::Certificate(Box::new(expired)), later(3_000));
+    let datagram = two.announce(later(3_000));
+    one.hear(Path::Lan, two.control(), &datagram, later(3_000));
+    assert_eq!(standing(&one, 2), Some(Err(Refusal::Expired)));
+}
+
+#[test]
 fn a_forged_goodbye_of_a_member_is_not_heard() {
     let (mut one, mut two) = (member(1), member(2));
     let datagram = two.announce(START);
