@@ -94,7 +94,9 @@ impl Mesh {
             return;
         }
         if let Some(relay) = offer.relay {
-            effects.extend(self.word_handed_on(&offer, relay, now));
+            if self.came_through_tunnel_of(&offer.from, from.ip()) {
+                effects.extend(self.word_handed_on(&offer, relay, now));
+            }
             return;
         }
         if !self.sessions.offered(&offer, from, now) {
@@ -108,6 +110,12 @@ impl Mesh {
             self.start(offer.from, offer.target, target_at, from, now),
             self.start(offer.target, offer.from, from, notice_to, now),
         ]);
+    }
+
+    /// Whether WireGuard vouches for a sender. What moves a tunnel's traffic elsewhere must have
+    /// come so: every member can name another one.
+    pub(super) fn came_through_tunnel_of(&self, key: &PublicKey, source: IpAddr) -> bool {
+        self.peers.get(key).is_some_and(|peer| peer.mesh_ips().any(|ip| ip == source))
     }
 
     fn start(

@@ -173,7 +173,9 @@ impl Mesh {
             self.heard_of(by, told, now);
         }
         if let Some(wants_relay) = start.relay {
-            if let Some(peer) = self.peers.get_mut(&start.peer) {
+            if self.came_through_tunnel_of(&by, from.ip())
+                && let Some(peer) = self.peers.get_mut(&start.peer)
+            {
                 peer.path.heard(wants_relay, by, now);
             }
         } else if !start.candidates.is_empty()

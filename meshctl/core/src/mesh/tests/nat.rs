@@ -6,6 +6,7 @@ mod signed;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::message::rendezvous::{Offer, Start, StartExtension};
 
 /// One-way packets of the underlay that do not arrive, by the nodes' indices.
 type Blocked = BTreeSet<(usize, usize)>;
@@ -364,6 +365,37 @@ fn force_relay_of_one_end_is_followed_by_the_other() {
     assert!(world.pings(0, 1) && world.pings(1, 0));
     world.live(300);
     assert_eq!(world.changes.len(), 1, "{:?}", world.changes);
+}
+
+/// Every member has the secret and knows all keys: only a tunnel says who wants to be relayed.
+#[test]
+fn nobody_has_others_relayed_by_a_word_in_their_name() {
+    let mut world = World::new(3, 1);
+    world.live(60);
+    assert!(world.pings(0, 1));
+    let keys: Vec<PublicKey> = world.nodes.iter().map(Node::key).collect();
+    let (sender, unix) = (world.nodes[2].control(), world.now().unix);
+    let wish = Offer::new(keys[1], keys[0], Some(true), unix);
+    let order = Start::new(
+        (keys[0], keys[1], keys[3]),
+        Vec::new(),
+        (unix, unix * 1000),
+        Some(StartExtension { peer: None, relay: Some(true) }),
+    );
+    let introducer = world.nodes[3].control();
+    for (to, from, kind, plaintext) in [
+        (3, sender, Kind::Offer, serde_json::to_vec(&wish).unwrap()),
+        // The address of a sender outside the tunnel is anybody's.
+        (0, introducer, Kind::Start, serde_json::to_vec(&order).unwrap()),
+    ] {
+        let bytes = world.nodes[2].seal(kind, &plaintext);
+        let now = world.now();
+        let effects = world.nodes[to].hear(Path::Exchange, from, &bytes, now);
+        world.perform(to, effects);
+        world.live(3);
+        assert_eq!(world.relay_of(0, 1), None, "{kind:?}");
+        assert!(world.pings(0, 1), "{kind:?}");
+    }
 }
 
 #[test]
