@@ -137,9 +137,6 @@ impl Mesh {
                 Seen::FromElsewhere => return false,
             }
         }
-        if self.secrets.note(heard.key, heard.accepts.as_deref(), opened.by_successor) {
-            effects.push(Effect::PeersChanged);
-        }
         if opened.kind == Some(Kind::Reply)
             && let Some(SocketAddr::V4(seen)) = heard.observed_endpoint
             && self.contacts.was_asked(from, now)
@@ -147,6 +144,7 @@ impl Mesh {
             self.observed.vote(Voter::Peer(from.ip()), *seen.ip(), now);
         }
         self.store(via, from, &heard, opened.timestamp, now, effects);
+        self.note_secret(&heard, opened.by_successor, now, effects);
         self.counters.taken += 1;
         self.watch_for_clash(&heard, now, effects);
         self.follow_hearsay(&heard, now);

@@ -21,6 +21,7 @@ use super::event::Now;
 use super::peer::Via;
 use crate::derive::{MeshKeys, Pin};
 use crate::key::PublicKey;
+use crate::message::Heard;
 use crate::secret::Secret;
 
 /// Peers beyond the LAN that hear of the new secret at once; the rest at their next HELLO.
@@ -76,6 +77,8 @@ pub enum RotationRefusal {
 pub(super) struct Rotation {
     successor: Option<Successor>,
     accepts: BTreeSet<PublicKey>,
+    /// Those of `accepts` that sealed by the new secret: nobody without it can do that.
+    proven: BTreeSet<PublicKey>,
     /// With so many seconds left it is told who is behind; not any more after that.
     warn_below_secs: Option<i64>,
     warned: bool,
@@ -95,15 +98,47 @@ impl Rotation {
         self.successor.as_ref().map(|successor| successor.keys.secret.id())
     }
 
-    /// Notes which secret a peer has; returns whether that is news.
-    pub(super) fn note(&mut self, key: PublicKey, says: Option<&str>, by_successor: bool) -> bool {
+    /// Notes which secret a peer has; returns whether that is news. One with a live tunnel that once
+    /// proved to have the new one is not said to have lost it: who has only the old one, for whose
+    /// sake the secret may be changing, could say so in its name and have its handshakes fail.
+    fn note(
+        &mut self,
+        key: PublicKey,
+        says: Option<&str>,
+        by_successor: bool,
+        is_live: bool,
+    ) -> bool {
         let Some(successor) = &self.successor else { return false };
+        if by_successor {
+            self.proven.insert(key);
+        } else if self.proven.contains(&key) {
+            if is_live {
+                return false;
+            }
+            self.proven.remove(&key);
+        }
         let has_it = by_successor || says == Some(successor.keys.secret.id().as_str());
         if has_it { self.accepts.insert(key) } else { self.accepts.remove(&key) }
     }
 }
 
 impl Mesh {
+    /// Takes in which secret a peer has.
+    pub(super) fn note_secret(
+        &mut self,
+        heard: &Heard,
+        by_successor: bool,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        // A full table does not take everybody.
+        let Some(peer) = self.peers.get(&heard.key) else { return };
+        let is_live = peer.is_live(now);
+        if self.secrets.note(heard.key, heard.accepts.as_deref(), by_successor, is_live) {
+            effects.push(Effect::PeersChanged);
+        }
+    }
+
     /// The preshared key with a peer: that of the newest secret which both have.
     pub(super) fn psk_with(&self, key: &PublicKey) -> Psk {
         let successor = self.secrets.successor().filter(|_| self.secrets.accepts.contains(key));
@@ -195,6 +230,10 @@ impl Mesh {
         let Some(until) = self.secrets.successor().map(|successor| successor.until) else {
             return;
         };
+        let peers = &self.peers;
+        for keys in [&mut self.secrets.accepts, &mut self.secrets.proven] {
+            keys.retain(|key| peers.get(key).is_some());
+        }
         let left = until - now.unix;
         let below = *self.secrets.warn_below_secs.get_or_insert(WARN_LAST_SECS.min(left / 4));
         if left <= below && !self.secrets.warned {

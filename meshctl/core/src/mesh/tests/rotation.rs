@@ -229,3 +229,36 @@ fn a_restart_in_the_middle_goes_on_and_sets_every_preshared_key_anew() {
     let effects = again.handle(Event::Device(&left), later(1_010));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::SetPeer(_))), "{effects:?}");
 }
+
+/// The old secret may be changed because somebody has it who should not.
+#[test]
+fn who_has_only_the_old_secret_takes_nobody_back_to_it() {
+    let mut nodes = [Node::new(1, None), Node::new(2, None), Node::new(3, None)];
+    talk(&mut nodes[..2], Vec::new(), START);
+    let seen = [device_peer(&nodes[1], Some(10))];
+    nodes[0].mesh.handle(Event::Device(&seen), later(500));
+    let before = nodes[1].mesh.announce(later(900));
+    rotate(&mut nodes[..2], 0, later(1_000));
+    rotate(&mut nodes[..2], 1, later(2_000));
+    assert!(nodes[0].mesh.has_accepted(&key(2)));
+    let Effect::Announce(plaintext) = before else { panic!() };
+    let forged = nodes[2].seal(Kind::Announce, &plaintext);
+    let from = nodes[2].control();
+    nodes[0].hear(Path::Lan, from, &forged, later(3_000));
+    assert!(nodes[0].mesh.has_accepted(&key(2)), "its tunnel stands by the new secret");
+}
+
+#[test]
+fn names_without_a_place_among_the_peers_are_not_kept() {
+    let mut node = Node::new(1, None);
+    node.mesh.handle(Event::Rotate(successor()), START);
+    for number in 2..=60_u8 {
+        let mut other = newcomer(number);
+        let datagram = other.announce(later(1));
+        node.hear(Path::Lan, other.control(), &datagram, later(1));
+    }
+    assert!(node.mesh.has_accepted(&key(60)));
+    // They fall silent, and the grace is still on.
+    node.mesh.handle(Event::Tick, later(700_000));
+    assert!(node.mesh.peer(&key(60)).is_none() && !node.mesh.has_accepted(&key(60)));
+}
