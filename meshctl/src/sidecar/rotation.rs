@@ -13,9 +13,13 @@ pub(super) const GRACE_SECS: std::ops::RangeInclusive<i64> = 5..=90 * 24 * 3600;
 
 /// The keys to start with, given the secret of the file and what an earlier run kept.
 pub(super) fn resume(state: &StateDir, given: Secret) -> Result<(MeshKeys, Option<Successor>)> {
-    let (store, news) = SecretStore::resume(state.secrets()?, given, now_unix());
+    let stored = state.secrets()?;
+    let (store, news) = SecretStore::resume(stored.clone(), given, now_unix());
     match news {
-        FileNews::Fine | FileNews::OtherMesh => {}
+        FileNews::Fine => {}
+        FileNews::OtherMesh => tracing::warn!(
+            "the secret file holds the secret of another mesh than this node was in, and it goes there: one that follows the present secret comes from `meshctl init --successor-of`, and is kept with its `?pin=`"
+        ),
         FileNews::Begins => tracing::info!(
             "the secret file holds a new secret of this mesh: both are accepted for a day; give it to the other nodes too"
         ),
@@ -26,7 +30,14 @@ pub(super) fn resume(state: &StateDir, given: Secret) -> Result<(MeshKeys, Optio
             "the secret file holds a secret that is not accepted any more; going on with the one that followed it: put that into the file"
         ),
     }
-    state.keep_secrets(&store)?;
+    if stored.as_ref() != Some(&store)
+        && let Err(error) = state.keep_secrets(&store)
+    {
+        // A rotation is on disk before it begins. For the rest a full disk must not keep a node out
+        // of its mesh: the next start comes to the same.
+        anyhow::ensure!(news != FileNews::Begins, error);
+        tracing::warn!("{error:#}");
+    }
     let keys = MeshKeys::derive(&store.current);
     let successor = store.successor.as_ref();
     let successor = successor
@@ -68,4 +79,25 @@ pub(super) fn end(state: &StateDir) -> Result<()> {
 
 fn now_unix() -> i64 {
     i64::try_from(knit_runtime::clock::now().as_millis() / 1000).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    /// On a full disk nothing can be written; what is not written cannot fail.
+    #[test]
+    fn a_start_that_changes_nothing_writes_nothing() {
+        let dir = std::env::temp_dir().join(format!("meshctl-secrets-{}", std::process::id()));
+        let secret = || Secret::parse("the first secret of a test").unwrap();
+        let state = StateDir::open(&dir, "wg0").unwrap();
+        resume(&state, secret()).unwrap();
+        let inode = || std::fs::metadata(dir.join("wg0-secrets.json")).unwrap().ino();
+        let before = inode();
+        resume(&state, secret()).unwrap();
+        assert_eq!(inode(), before);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -47,6 +47,7 @@ impl StateDir {
                 dir.display()
             )
         })?;
+        remove_leftovers(dir, interface);
         Ok(Self {
             identity_path: dir.join(format!("{interface}.json")),
             peers_path: dir.join(format!("{interface}-peers.json")),
@@ -158,6 +159,24 @@ impl StateDir {
     }
 }
 
+/// Removes what a daemon that was killed while it wrote has left, for it may hold keys.
+fn remove_leftovers(dir: &Path, interface: &str) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let prefixes = [".json.", "-peers.json.", "-secrets.json.", "-revoked."];
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_prefix(interface));
+        let is_ours = rest.is_some_and(|rest| {
+            rest.strip_suffix(".tmp").is_some()
+                && prefixes.iter().any(|prefix| rest.starts_with(prefix))
+        });
+        if is_ours {
+            // The next start tries again.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -189,6 +208,20 @@ mod tests {
         let error = format!("{:#}", state.identity().unwrap_err());
         assert!(error.contains("wg0.json is damaged: restore the file"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"{");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_daemon_was_writing_is_removed() {
+        let dir = scratch();
+        drop(StateDir::open(&dir, "wg0").unwrap());
+        let (ours, others) = (".wg0-secrets.json.7.0.tmp", ".wg0b-secrets.json.7.0.tmp");
+        for name in [ours, others] {
+            std::fs::write(dir.join(name), "half").unwrap();
+        }
+        let state = StateDir::open(&dir, "wg0").unwrap();
+        assert!(!dir.join(ours).exists() && dir.join(others).exists());
+        drop(state);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
