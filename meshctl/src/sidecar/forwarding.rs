@@ -15,8 +15,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 const PROGRAM_MAX: Duration = Duration::from_secs(10);
-/// Somebody may flush all rules; looking costs a process.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Somebody may flush all rules, and Docker may start later; looking costs two processes.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 const SYSCTL: &str = "/proc/sys/net";
 
 /// The forwarding of one mesh interface.
@@ -79,7 +79,13 @@ impl Forwarding {
         }
         *seen_at = Instant::now();
         let table = table(&self.interface);
-        run("nft", &["list", "table", "inet", &table], None).await.is_ok()
+        let listed = run("nft", &["list", "table", "inet", &table], None).await;
+        // A table that is there may have been emptied.
+        let stands = listed.is_ok_and(|text| text.contains("drop"));
+        if stands {
+            self.accept_in_docker_user().await;
+        }
+        stands
     }
 
     /// Takes the rules away, also those that an earlier run left.
@@ -177,15 +183,16 @@ fn is_on(path: &std::path::Path) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
 }
 
+/// What a program prints; its complaint when it fails.
 async fn run(
     program: &str,
     arguments: &[impl AsRef<std::ffi::OsStr>],
     input: Option<&str>,
-) -> io::Result<()> {
+) -> io::Result<String> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
@@ -195,7 +202,7 @@ async fn run(
     }
     let output = tokio::time::timeout(PROGRAM_MAX, child.wait_with_output()).await??;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }

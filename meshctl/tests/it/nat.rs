@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use knit_rpc::jsonrpc::PeerPath;
 use nix::sys::signal::Signal;
 
-use crate::support::{Daemon, Lan};
+use crate::support::{Daemon, Lan, eventually};
 
 /// The same port outside as inside, as most NATs do it.
 const CONE: &str = "masquerade";
@@ -126,4 +126,22 @@ async fn a_direct_path_that_opens_is_taken_and_one_that_is_not_wanted_is_not() {
         assert!(Instant::now() < deadline, "{why}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Docker may start after the introducer, and forwards nothing that its users' chain does not pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_introducer_puts_its_rules_back_and_finds_docker_later() {
+    let lan = Lan::new(1);
+    let introducer = lan.join(1, &["--introducer"]);
+    introducer.mesh_ip().await;
+    let shell = |script: &str| lan.command(1, "sh").args(["-ec", script]).output().unwrap();
+    let output = shell("nft flush table inet knit_mesh_wg0; iptables -N DOCKER-USER");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    eventually("its rules are back", || {
+        lan.rules(1).contains(r#"oifname "wg0" drop"#).then_some(())
+    });
+    eventually("Docker passes what is relayed", || {
+        let listed = shell("iptables -S DOCKER-USER").stdout;
+        String::from_utf8(listed).unwrap().contains("-i wg0 -o wg0 -j ACCEPT").then_some(())
+    });
 }
