@@ -183,3 +183,16 @@ async fn a_lost_address_comes_back_and_a_lost_interface_ends_the_daemon() {
     let _again = lan.join(1, &[]);
     eventually("the next start makes it anew", there);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_leaves_no_interface() {
+    let lan = Lan::new(1);
+    let taken = lan.on_host(1, || std::net::UdpSocket::bind("0.0.0.0:51820").unwrap());
+    let mut one = lan.join(1, &["--engine", "userspace"]);
+    assert!(!one.ends(), "its port is taken");
+    assert!(one.log().contains("is UDP port 51820 taken?"), "{}", one.log());
+    assert_eq!(lan.mesh_interface(1), "");
+    drop(taken);
+    let one = lan.join(1, &["--engine", "userspace"]);
+    one.mesh_ip().await;
+}

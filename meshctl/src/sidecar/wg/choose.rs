@@ -37,17 +37,24 @@ pub(crate) async fn open(
     if let (Some(link), Engine::Userspace) = (&existing, engine) {
         refuse_foreign_tun(links, link, subnet).await?;
     }
-    let device: Box<dyn WireGuard> = match engine {
-        Engine::Kernel => {
-            if existing.is_none() {
-                links.add_wireguard(&setup.interface).await?;
-            }
-            Box::new(Kernel::open(setup)?)
-        }
-        Engine::Userspace => Box::new(Userspace::open(setup).await?),
-    };
+    if existing.is_none() && engine == Engine::Kernel {
+        links.add_wireguard(&setup.interface).await?;
+    }
+    let opened = open_with(engine, setup).await;
+    if opened.is_err() && existing.is_none() {
+        // What was made for nothing does not stay; why it was for nothing is what matters.
+        let _ = links.delete(&setup.interface).await;
+    }
+    let device = opened?;
     links.bring_up(&setup.interface, MTU).await?;
     Ok(device)
+}
+
+async fn open_with(engine: Engine, setup: &Setup) -> Result<Box<dyn WireGuard>, WgError> {
+    Ok(match engine {
+        Engine::Kernel => Box::new(Kernel::open(setup)?),
+        Engine::Userspace => Box::new(Userspace::open(setup).await?),
+    })
 }
 
 /// An interface that exists has its engine already; another is refused, not swapped in.
