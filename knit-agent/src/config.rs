@@ -25,8 +25,20 @@ pub struct Cli {
 pub enum Command {
     /// Join the mesh, register with the server and run what it assigns.
     Run(Options),
+    /// Take a join token (`knit node token`) from standard input or a file; the agent joins with it
+    /// at its next try.
+    Join(JoinOptions),
     /// Remove this node's containers, their files, its network and its firewall rules.
     Cleanup(Options),
+}
+
+#[derive(Debug, Args)]
+pub struct JoinOptions {
+    /// File that holds the join token [default: standard input]
+    #[arg(long, value_name = "PATH")]
+    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// As given on the command line or in the file; what neither says has a default.

@@ -20,6 +20,7 @@ pub mod firewall;
 pub mod host;
 pub mod identity;
 pub mod images;
+pub mod join_token;
 pub mod last_assignment;
 pub mod loops;
 pub mod mesh;

@@ -10,6 +10,7 @@ use knit_agent::cleanup;
 use knit_agent::config::{Cli, Command, Config};
 use knit_agent::engine::docker::Docker;
 use knit_agent::firewall::nftables::Nftables;
+use knit_agent::join_token;
 use knit_agent::session::BusSource;
 use knit_runtime::terminal;
 
@@ -33,6 +34,15 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         .context("no threads could be started")?;
     match cli.command {
         Command::Run(options) => runtime.block_on(run(options.resolve()?)),
+        Command::Join(join) => {
+            let config = join.options.resolve()?;
+            let token = join_token::take(&config.state_dir, join.token_file.as_deref())?;
+            terminal::eprintln(&format!(
+                "the agent on this host joins cluster {} with it, within seconds if it runs",
+                token.cluster
+            ));
+            Ok(())
+        }
         Command::Cleanup(options) => runtime.block_on(cleanup::run(&options.resolve()?)),
     }
 }

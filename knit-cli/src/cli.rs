@@ -13,8 +13,8 @@ use crate::dev::DevArgs;
 
 pub(crate) use access::{CreateTokenArgs, LoginArgs, TokenCommand};
 pub(crate) use cluster::{
-    CreateNetworkArgs, DrainArgs, LabelArgs, ListArgs, NetworkCommand, NodeArgs, NodeCommand,
-    RemoveNodeArgs, ShowNodeArgs, VolumeCommand, What,
+    CreateNetworkArgs, DrainArgs, JoinTokenArgs, LabelArgs, ListArgs, NetworkCommand, NodeArgs,
+    NodeCommand, RemoveNodeArgs, ShowNodeArgs, VolumeCommand, What,
 };
 pub(crate) use deployments::{
     DeployArgs, EndingArgs, FollowArgs, HistoryArgs, LifecycleArgs, RollbackArgs, RolloutCommand,

@@ -21,7 +21,7 @@ use knit_rpc::signed::{self, Context};
 use knit_rpc::spec::Format;
 use knit_rpc::subject;
 use knit_runtime::clock;
-use knit_server::config::{Config, Options};
+use knit_server::config::{Admit, Config, Options};
 use nkeys::KeyPair;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,7 @@ async fn main() {
         state_dir: Some(state.path().to_owned()),
         mesh_socket: Some("/nonexistent".into()),
         listen: vec![IpAddr::V4(ADDRESS)],
+        admit: Some(Admit::All),
         socket: Some(state.path().join("api.sock")),
         port: Some(PORT),
         nats_port: Some(PORT + 1),
@@ -160,6 +161,8 @@ async fn register(api: &ApiClient, key: &KeyPair, id: &NodeId) -> Option<Registe
         labels: std::collections::BTreeMap::new(),
         host_networks: Vec::new(),
         subnet: None,
+        join: None,
+        former: None,
     };
     let answer =
         api.register(signed::sign(key, Context::Register, &request).unwrap()).await.ok()?;

@@ -28,6 +28,7 @@ use knit_link::bus::BusState;
 use knit_rpc::Timestamp;
 use knit_rpc::api::FieldProblem;
 use knit_runtime::clock;
+use knit_server_core::admission::Policy;
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
 use crate::feed::Feed;
@@ -68,6 +69,8 @@ pub struct App {
     pub tokens: Tokens,
     /// Where each node's subnet comes from.
     pub container_subnet: Ipv4Net,
+    /// Who is let in without a join token.
+    pub admission: Policy,
     /// What agents are told to connect to; none while the mesh address is awaited.
     pub nats_url: watch::Sender<Option<String>>,
     /// Whether the bus carries messages.
@@ -82,30 +85,39 @@ pub struct App {
     planned_at: AtomicU64,
 }
 
+/// What the operator decided.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub container_subnet: Ipv4Net,
+    pub admission: Policy,
+}
+
 impl App {
     /// Reads the cluster from the store.
     pub async fn load(
         identity: Identity,
         store: Store,
-        container_subnet: Ipv4Net,
+        settings: Settings,
     ) -> Result<Self, StoreError> {
         let snapshot = store.snapshot(identity.cluster.clone(), clock::now()).await?;
         let last_reports = store.last_reports().await?;
         let removed = store.removed_nodes().await?;
+        let rejected = store.rejected_nodes().await?;
         let tokens = Tokens::new(store.tokens().await?);
         Ok(Self {
             identity,
             store,
             feed: Feed::default(),
             tokens,
-            container_subnet,
+            container_subnet: settings.container_subnet,
+            admission: settings.admission,
             nats_url: watch::Sender::new(None),
             bus_state: watch::Sender::new(BusState::Connecting),
             nats_answers: AtomicBool::new(true),
             wake_planner: Notify::new(),
             wake_publisher: Notify::new(),
             wake_roll_call: Notify::new(),
-            world: Mutex::new(World::new(snapshot, last_reports, removed)),
+            world: Mutex::new(World::new(snapshot, last_reports, removed, rejected)),
             planned_at: AtomicU64::new(0),
         })
     }

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use knit_rpc::api::{API_PORT, API_SOCKET, NATS_MONITOR_PORT, NATS_PORT};
 use knit_runtime::config::ConfigError;
 use knit_runtime::log::LogArgs;
+use knit_server_core::admission::Policy;
 use serde::Deserialize;
 
 /// Knit's control plane: REST API, planner, store and NATS.
@@ -75,6 +76,11 @@ pub struct Options {
     #[arg(long, value_name = "NET")]
     pub container_subnet: Option<Ipv4Net>,
 
+    /// Who becomes a node without a join token: hosts that an operator approves, or every host of
+    /// the mesh [default: asked]
+    #[arg(long, value_name = "WHO")]
+    pub admit: Option<Admit>,
+
     /// A TOML file with these options, dashes as underscores; flags win
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -94,6 +100,17 @@ pub struct Config {
     pub nats_port: u16,
     pub nats_monitor_port: u16,
     pub container_subnet: Ipv4Net,
+    pub admission: Policy,
+}
+
+/// Who becomes a node without a join token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admit {
+    /// Hosts that an operator approves.
+    Asked,
+    /// Every host of the mesh: whoever holds the mesh secret.
+    All,
 }
 
 impl Config {
@@ -131,6 +148,10 @@ impl Config {
                 .container_subnet
                 .or(file.container_subnet)
                 .unwrap_or_else(default_subnet),
+            admission: match flags.admit.or(file.admit) {
+                Some(Admit::All) => Policy::All,
+                Some(Admit::Asked) | None => Policy::Asked,
+            },
         }
     }
 

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::App;
 use crate::app::tokens;
+use crate::app::{App, Settings};
 use crate::config::Config;
 use crate::http::listen::{self, Listeners, bind_socket};
 use crate::http::{Shared, router};
@@ -138,7 +138,9 @@ fn answer_on_socket(
 
 async fn load(config: &Config) -> anyhow::Result<App> {
     let (identity, store) = open(config).await?;
-    Ok(App::load(identity, store, config.container_subnet).await?)
+    let settings =
+        Settings { container_subnet: config.container_subnet, admission: config.admission };
+    Ok(App::load(identity, store, settings).await?)
 }
 
 async fn open(config: &Config) -> anyhow::Result<(Identity, Store)> {

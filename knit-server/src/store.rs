@@ -8,6 +8,7 @@
 //! `RETURNING`).
 
 pub mod deployments;
+pub mod joining;
 pub mod networks;
 pub mod nodes;
 pub mod reports;

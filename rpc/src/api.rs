@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::Timestamp;
 use crate::id::{ClusterId, DeploymentName, InstanceId, NodeId, ProjectName};
+use crate::join::JoinProof;
 use crate::message::{Generation, NetworkSpec, Phase, PullProgress, Usage};
 use crate::spec::{DeploymentSpec, PortSpec, VolumeName};
 
@@ -83,6 +84,12 @@ pub struct RegisterRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub subnet: Option<Ipv4Net>,
+    /// What lets it in for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<JoinProof>,
+    /// The last NATS token that this cluster gave it: a server that forgot gave it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<String>,
 }
 
 /// The answer, signed by the server (`signed::Context::Registered`).
@@ -572,6 +579,8 @@ pub enum NodeState {
     NotReady,
     /// A mesh peer without an agent.
     Discovered,
+    /// Its agent asks to join, and nobody has let it in yet.
+    Pending,
     /// Registered, not heard since the server started.
     Joining,
     /// Missed three beats.
@@ -590,6 +599,7 @@ impl NodeState {
             Self::Ready => "ready",
             Self::NotReady => "not-ready",
             Self::Discovered => "discovered",
+            Self::Pending => "pending",
             Self::Joining => "joining",
             Self::Stale => "stale",
             Self::Unreachable => "unreachable",

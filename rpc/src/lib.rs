@@ -4,6 +4,7 @@
 //! spec      what users write (YAML, JSON, TOML), every problem at once with its line
 //! api       REST bodies        access    who may use the API: roles, tokens
 //! message   NATS bodies          subject   NATS subjects
+//! join      what lets a new host in
 //! jsonrpc   the mesh sidecar's socket
 //! id        names and ids as parsed newtypes
 //! signed    bodies that carry a signature
@@ -17,6 +18,7 @@ pub mod api;
 pub mod constraint;
 pub mod event;
 pub mod id;
+pub mod join;
 pub mod jsonrpc;
 pub mod message;
 pub mod signed;

@@ -21,6 +21,8 @@ pub enum Context {
     Register,
     /// The answer to it, signed by the server.
     Registered,
+    /// A node's claim to join, signed by its join token.
+    Join,
     /// That it is the server, signed by the server.
     Identity,
 }
@@ -31,6 +33,7 @@ impl Context {
             Self::Assignment => "knit-assignment-v1",
             Self::Register => "knit-register-v1",
             Self::Registered => "knit-registered-v1",
+            Self::Join => "knit-join-v1",
             Self::Identity => "knit-identity-v1",
         }
     }

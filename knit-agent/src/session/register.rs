@@ -7,10 +7,12 @@ use knit_link::http::{ApiClient, HttpError, discover};
 use knit_link::mesh::{MeshClient, find_socket};
 use knit_rpc::api::{API_PORT, Ping, RegisterRequest, RegisterResponse};
 use knit_rpc::id::ClusterId;
+use knit_rpc::join::{JoinClaim, JoinProof, JoinToken};
 use knit_rpc::signed::{self, Context, SignedError};
 use std::net::Ipv4Addr;
 
 use crate::config::Server;
+use crate::join_token::{self, JoinTokenError};
 use crate::mesh::MeshAddress;
 use crate::registration::Registration;
 use crate::shared::Shared;
@@ -30,6 +32,12 @@ pub(super) enum RegisterError {
         "the server at {url} has key {found}, but this node is registered with the server of cluster {cluster}, key {pinned}: if that server is gone for good, remove registration.json and assignment.json from the agent's state directory"
     )]
     OtherKey { url: String, found: String, pinned: String, cluster: ClusterId },
+    #[error(
+        "the server at {url} has key {found}, and the join token is of the server with key {expected}: nothing was sent"
+    )]
+    OtherToken { url: String, found: String, expected: String },
+    #[error(transparent)]
+    JoinToken(#[from] JoinTokenError),
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("the request could not be made: {0}")]
@@ -45,8 +53,14 @@ pub(super) async fn register(
     address: &MeshAddress,
 ) -> Result<Registration, RegisterError> {
     let known = shared.registration.borrow().clone();
-    let (client, ping) = find(shared, address, known.as_ref()).await?;
+    let token = join_token::load(&shared.config.state_dir)?;
+    let pinned = pinned(known.as_ref(), token.as_ref());
+    let (client, ping) = find(shared, address, known.as_ref(), pinned).await?;
     let url = client.base_url().to_owned();
+    if let Some(token) = token.as_ref().filter(|token| token.server_key != ping.server_key) {
+        let expected = token.server_key.clone();
+        return Err(RegisterError::OtherToken { url, found: ping.server_key, expected });
+    }
     if let Some(known) = known.as_ref().filter(|known| known.server_key != ping.server_key) {
         return Err(RegisterError::OtherKey {
             url,
@@ -55,11 +69,15 @@ pub(super) async fn register(
             cluster: known.cluster.clone(),
         });
     }
-    let request = request(shared, address, known.as_ref())?;
+    let mut request = request(shared, address, known.as_ref())?;
+    request.join = token.as_ref().map(|token| proof(token, &request)).transpose()?;
     let message = signed::sign(&shared.identity.key, Context::Register, &request)
         .map_err(|error| RegisterError::Make(error.to_string()))?;
     let answer = client.register(message).await?;
     let response = open(&url, &answer, &ping, &request)?;
+    if token.is_some() {
+        join_token::forget(&shared.config.state_dir);
+    }
     if response.adopt {
         shared.ask_report(true);
     }
@@ -100,10 +118,26 @@ fn open(
     Err(RegisterError::Mismatch { url: url.to_owned(), problem })
 }
 
+/// The key of the only server that is believed: that of the registration, else of the join token.
+fn pinned<'a>(known: Option<&'a Registration>, token: Option<&'a JoinToken>) -> Option<&'a str> {
+    let of_token = token.map(|token| token.server_key.as_str());
+    known.map(|known| known.server_key.as_str()).or(of_token)
+}
+
+fn proof(token: &JoinToken, request: &RegisterRequest) -> Result<JoinProof, RegisterError> {
+    let claim = JoinClaim {
+        node: request.node.clone(),
+        nkey: request.nkey.clone(),
+        wg_pubkey: request.wg_pubkey.clone(),
+    };
+    token.prove(&claim).map_err(|error| RegisterError::Make(error.to_string()))
+}
+
 async fn find(
     shared: &Shared,
     address: &MeshAddress,
     known: Option<&Registration>,
+    pinned: Option<&str>,
 ) -> Result<(ApiClient, Ping), RegisterError> {
     if let Server::Url(url) = &shared.config.server {
         let client = ApiClient::new(url)?;
@@ -115,7 +149,7 @@ async fn find(
     }
     let candidates = candidates(shared, address).await;
     let found = discover(&candidates, API_PORT).await;
-    let (url, ping) = choose(found, known, candidates.len())?;
+    let (url, ping) = choose(found, pinned, candidates.len())?;
     Ok((ApiClient::bound_to(&url, address.ip)?, ping))
 }
 
@@ -147,12 +181,12 @@ async fn candidates(shared: &Shared, address: &MeshAddress) -> Vec<Ipv4Addr> {
 /// The one with the pinned key; before the first registration, the only one.
 fn choose(
     found: Vec<(String, Ping)>,
-    known: Option<&Registration>,
+    pinned: Option<&str>,
     asked: usize,
 ) -> Result<(String, Ping), RegisterError> {
-    if let Some(known) = known {
-        let pinned = found.iter().find(|(_, ping)| ping.server_key == known.server_key);
-        return match pinned.or(found.first()) {
+    if let Some(key) = pinned {
+        let right = found.iter().find(|(_, ping)| ping.server_key == key);
+        return match right.or(found.first()) {
             // One with another key is refused by the caller, with a sentence.
             Some(server) => Ok(server.clone()),
             None => Err(RegisterError::NoServer { asked }),
@@ -191,6 +225,8 @@ fn request(
         labels: shared.config.labels.clone(),
         host_networks: crate::host::networks(subnet),
         subnet,
+        join: None,
+        former: known.map(|known| known.user_jwt.clone()),
     })
 }
 
@@ -210,26 +246,11 @@ mod tests {
         (url.to_owned(), ping)
     }
 
-    fn known(key: &KeyPair) -> Registration {
-        Registration {
-            cluster: ClusterId::from_bytes([1; 16]),
-            server_key: key.public_key(),
-            server_url: String::new(),
-            nats_url: String::new(),
-            user_jwt: String::new(),
-            expires: knit_rpc::Timestamp::default(),
-            registered_at: knit_rpc::Timestamp::default(),
-            subnet: "10.208.0.0/24".parse().unwrap(),
-            mesh_ip: Ipv4Addr::LOCALHOST,
-            mesh_interface: "wg0".to_owned(),
-        }
-    }
-
     #[test]
     fn the_pinned_server_is_chosen_and_a_choice_of_strangers_is_refused() {
         let (one, two) = (KeyPair::new_server(), KeyPair::new_server());
         let both = vec![ping("http://a", &one), ping("http://b", &two)];
-        assert_eq!(choose(both.clone(), Some(&known(&two)), 2).unwrap().0, "http://b");
+        assert_eq!(choose(both.clone(), Some(&two.public_key()), 2).unwrap().0, "http://b");
         let error = choose(both, None, 2).unwrap_err();
         assert!(matches!(error, RegisterError::Several { .. }), "{error}");
         assert!(matches!(choose(vec![], None, 7), Err(RegisterError::NoServer { asked: 7 })));

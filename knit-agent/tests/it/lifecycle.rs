@@ -22,6 +22,7 @@ use crate::support::{TempDir, until};
 
 mod faults;
 mod health;
+mod join;
 mod reach;
 
 struct World {

@@ -62,7 +62,7 @@ pub(crate) struct RevokeTokenArgs {
     pub(crate) server: ServerArgs,
 }
 
-fn ttl(text: &str) -> Result<Duration, String> {
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     const DAY_SECS: u64 = 24 * 3600;
     let found = match text.strip_suffix('d').map(str::parse::<u64>) {
         Some(Ok(days)) => days.checked_mul(DAY_SECS).map(Duration::from_secs),

@@ -44,6 +44,37 @@ pub(crate) enum NodeCommand {
     Label(LabelArgs),
     /// Forget a node that is gone
     Rm(RemoveNodeArgs),
+    /// Make a token that lets one host in, once; `knit-agent join` takes it
+    Token(JoinTokenArgs),
+    /// Let in a host that asks to join
+    Approve(NodeArgs),
+    /// Keep out a host that asks to join
+    Reject(NodeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct JoinTokenArgs {
+    /// How long it lets a host in, such as 12h or 7d; 30 days at most
+    #[arg(long, value_parser = super::access::ttl, default_value = "1h", value_name = "TIME")]
+    pub(crate) ttl: std::time::Duration,
+
+    /// A label that the node gets; may be given more than once
+    #[arg(long = "label", value_parser = new_label, value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<(String, String)>,
+
+    /// The only WireGuard key whose host it lets in
+    #[arg(long, value_name = "KEY")]
+    pub(crate) wg_key: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+fn new_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 
 mod drain;
 mod find;
+mod join;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ pub(super) async fn run(command: NodeCommand) -> anyhow::Result<ExitCode> {
         NodeCommand::Cordon(args) => set(args, Availability::Cordoned).await,
         NodeCommand::Label(args) => label(args).await,
         NodeCommand::Rm(args) => remove(args).await,
+        NodeCommand::Token(args) => join::token(args).await,
+        NodeCommand::Approve(args) => join::approve(args).await,
+        NodeCommand::Reject(args) => join::reject(args).await,
     }
 }
 

@@ -207,7 +207,7 @@ fn node_colour(state: NodeState) -> Colour {
     match state {
         NodeState::Ready => Colour::Green,
         NodeState::Discovered | NodeState::Joining => Colour::Dim,
-        NodeState::Stale | NodeState::NotReady => Colour::Yellow,
+        NodeState::Stale | NodeState::NotReady | NodeState::Pending => Colour::Yellow,
         NodeState::Unreachable | NodeState::Lost | NodeState::Duplicate => Colour::Red,
     }
 }

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{try_join, try_join_all};
+use knit_link::http::{ApiClient, HttpError};
 use knit_link::mesh::MeshClient;
 use knit_rpc::api::{API_PORT, NodeState, NodeView};
+use knit_rpc::join::NewJoinToken;
 use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, PartError};
@@ -41,6 +43,8 @@ pub(crate) enum BringUpError {
     Write { path: std::path::PathBuf, source: std::io::Error },
     #[error("the {part} of node {node} died ({how}) before the cluster was up")]
     Died { node: u8, part: Part, how: String },
+    #[error("no join token could be had")]
+    JoinToken(#[from] HttpError),
     #[error("{what} took more than {} s; seen last: {seen}", STEP_TIMEOUT.as_secs())]
     Slow { what: String, seen: String },
 }
@@ -66,7 +70,12 @@ pub(crate) async fn bring_up(cluster: &Arc<Cluster>) -> Result<(), BringUpError>
         ));
     }
     let nodes_up = try_join_all(nodes.iter().map(|node| node_up(cluster, node)));
-    let (_, server) = try_join(nodes_up, server_up(cluster)).await?;
+    let agents_up = async {
+        let server = server_up(cluster).await?;
+        try_join_all(nodes.iter().map(|node| agent_up(cluster, node, &server))).await?;
+        Ok(server)
+    };
+    let (_, server) = try_join(nodes_up, agents_up).await?;
     nodes_ready(cluster, &server).await?;
     cluster.set_stage(Stage::Ready);
     Ok(())
@@ -120,6 +129,25 @@ async fn mesh_up(cluster: &Arc<Cluster>, node: &NodePlan) -> Result<(), BringUpE
     ));
     if node.runs_server() {
         cluster.start(node.number, Part::Server).await?;
+    }
+    Ok(())
+}
+
+/// Starts an agent; one that is no node yet is given a join token.
+async fn agent_up(
+    cluster: &Arc<Cluster>,
+    node: &NodePlan,
+    server: &Path,
+) -> Result<(), BringUpError> {
+    let state = node.data.join("agent");
+    if !state.join("registration.json").exists() {
+        let client = ApiClient::on_socket(server)?;
+        let minted = client.create_join_token(&NewJoinToken::default()).await?;
+        let path = state.join("join.token");
+        let token = format!("{}\n", minted.token);
+        let written = std::fs::create_dir_all(&state)
+            .and_then(|()| knit_runtime::file::write_atomic(&path, token.as_bytes(), 0o600));
+        written.map_err(|source| BringUpError::Write { path, source })?;
     }
     cluster.start(node.number, Part::Agent).await?;
     Ok(())

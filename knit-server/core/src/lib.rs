@@ -9,6 +9,7 @@
 //! `now` and ids are arguments. Equal arguments give equal results.
 
 pub mod access;
+pub mod admission;
 pub mod adoption;
 pub mod assignment;
 pub mod eligibility;

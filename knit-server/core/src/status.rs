@@ -16,7 +16,7 @@ use crate::preview;
 use crate::snapshot::{Deployment, Instance, Snapshot};
 
 pub use instances::instances;
-pub use nodes::{MeshView, Peer, nodes};
+pub use nodes::{Asking, MeshView, Peer, nodes, with_asking};
 
 /// One deployment with its instances.
 pub fn deployment(

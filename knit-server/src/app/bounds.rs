@@ -152,7 +152,7 @@ fn is_nonce(nonce: &str) -> bool {
     nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn is_wg_key(key: &str) -> bool {
+pub(super) fn is_wg_key(key: &str) -> bool {
     key.len() == 44 && STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 32)
 }
 
@@ -191,6 +191,8 @@ mod tests {
             labels: [("zone".to_owned(), "Zürich 1".to_owned())].into(),
             host_networks: Vec::new(),
             subnet: None,
+            join: None,
+            former: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Nodes: registering, beating, and what people do to them.
 
 mod beat;
+mod join;
 mod manage;
 mod register;
 

@@ -102,7 +102,8 @@ impl App {
 
     pub async fn nodes(&self) -> Vec<NodeView> {
         let world = self.world().await;
-        status::nodes(&world.snapshot, &world.verdicts, &world.mesh)
+        let views = status::nodes(&world.snapshot, &world.verdicts, &world.mesh);
+        status::with_asking(views, world.asking.values())
     }
 
     pub async fn instances(&self) -> Vec<InstanceView> {

@@ -7,7 +7,7 @@ use knit_rpc::api::Unplaced;
 use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
 use knit_rpc::message::Generation;
 use knit_server_core::liveness::Verdicts;
-use knit_server_core::status::MeshView;
+use knit_server_core::status::{Asking, MeshView};
 use knit_server_core::{Deployment, Dirty, Snapshot};
 
 use crate::store::StoredReport;
@@ -25,6 +25,10 @@ pub struct World {
     pub registered: BTreeMap<NodeId, Timestamp>,
     /// Nodes that were removed, with the generation of the empty assignment that is their last.
     pub removed: BTreeMap<NodeId, Generation>,
+    /// Hosts that ask to join.
+    pub asking: BTreeMap<NodeId, Asking>,
+    /// Hosts that shall not be asked about again.
+    pub rejected: BTreeSet<NodeId>,
     dirty: Dirty,
 }
 
@@ -33,6 +37,7 @@ impl World {
         snapshot: Snapshot,
         last_reports: BTreeMap<NodeId, StoredReport>,
         removed: BTreeMap<NodeId, Generation>,
+        rejected: BTreeSet<NodeId>,
     ) -> Self {
         Self {
             snapshot,
@@ -43,6 +48,8 @@ impl World {
             reported: BTreeSet::new(),
             registered: BTreeMap::new(),
             removed,
+            asking: BTreeMap::new(),
+            rejected,
             // What a former life left undone is found by looking at everything once.
             dirty: Dirty::All,
         }
@@ -137,7 +144,7 @@ mod tests {
     #[test]
     fn what_was_not_looked_at_waits_on_and_what_is_not_at_rest_is_looked_at_again() {
         let snapshot = Snapshot::empty(ClusterId::from_bytes([9; 16]), Timestamp::default());
-        let mut world = World::new(snapshot, BTreeMap::new(), BTreeMap::new());
+        let mut world = World::new(snapshot, BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let changed = world.planned(&waiting(&[1, 2]), [id(2)].into());
         assert_eq!(changed, [id(1), id(2)].into());
         assert_eq!(world.dirty(), &Dirty::Deployments([id(2)].into()));

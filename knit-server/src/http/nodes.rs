@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use knit_rpc::api::{
     ErrorBody, InstanceView, NodePatch, NodeView, RegisterRequest, RegisterResponse,
 };
+use knit_rpc::join::{MintedJoinToken, NewJoinToken};
 use knit_server_core::access::{Action, Resource};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -91,6 +92,58 @@ pub async fn remove(
     caller.may(Action::ManageNodes, Resource::Cluster)?;
     shared.app.remove_node(&node, query.force).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets in a host that asks to join (`pending`), by its id or its name.
+#[utoipa::path(
+    post, path = "/nodes/{node}/approve", params(("node" = String, Path)),
+    responses(
+        (status = 200, body = NodeView),
+        (status = 404, description = "No such host asks", body = ErrorBody),
+        (status = 409, description = "Several of that name ask", body = ErrorBody)
+    )
+)]
+pub async fn approve(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Result<Json<NodeView>, ApiError> {
+    caller.may(Action::ManageNodes, Resource::Cluster)?;
+    Ok(Json(shared.app.approve_node(&caller.0, &node).await?))
+}
+
+/// Keeps out a host that asks to join, until it is approved after all or shows a join token.
+#[utoipa::path(
+    post, path = "/nodes/{node}/reject", params(("node" = String, Path)),
+    responses(
+        (status = 204, description = "It is not asked about again"),
+        (status = 404, description = "No such host asks", body = ErrorBody),
+        (status = 409, description = "Several of that name ask", body = ErrorBody)
+    )
+)]
+pub async fn reject(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    caller.may(Action::ManageNodes, Resource::Cluster)?;
+    shared.app.reject_node(&caller.0, &node).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a token that lets one host in, once; it is in this answer and nowhere else.
+#[utoipa::path(
+    post, path = "/join-tokens", request_body = NewJoinToken,
+    responses((status = 201, body = MintedJoinToken), (status = 400, body = ErrorBody))
+)]
+pub async fn join_token(
+    State(shared): State<Shared>,
+    caller: Caller,
+    bytes: Bytes,
+) -> Result<(StatusCode, Json<MintedJoinToken>), ApiError> {
+    caller.may(Action::ManageNodes, Resource::Cluster)?;
+    let new: NewJoinToken = body(&bytes, &["ttl", "labels", "wg_pubkey"])?;
+    Ok((StatusCode::CREATED, Json(shared.app.create_join_token(&caller.0, new).await?)))
 }
 
 /// Lists instances: those wanted, and those that nodes still have.

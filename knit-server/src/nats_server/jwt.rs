@@ -77,6 +77,19 @@ pub fn node_user(
     token(account, user, node.as_str(), &claims, issued_at, Some(expires))
 }
 
+/// Whether this is a token that `account` gave to a node's key at some time; it may have expired.
+pub fn is_node_user(account: &KeyPair, user: &str, node: &NodeId, token: &str) -> bool {
+    let parts: Vec<&str> = token.split('.').collect();
+    let [header, claims, signature] = parts.as_slice() else { return false };
+    let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
+    let signed = format!("{header}.{claims}");
+    let is_ours = decoded(signature)
+        .is_some_and(|signature| account.verify(signed.as_bytes(), &signature).is_ok());
+    let claims: Option<Value> =
+        decoded(claims).and_then(|claims| serde_json::from_slice(&claims).ok());
+    is_ours && claims.is_some_and(|claims| claims["sub"] == user && claims["name"] == node.as_str())
+}
+
 fn user_claims(publish: &Value, subscribe: &Value) -> Value {
     json!({
         "type": "user",

@@ -50,7 +50,13 @@ const DEPLOYER: [&str; 11] = [
     "POST /v1/networks",
     "DELETE /v1/networks/{name}",
 ];
-const OPERATOR: [&str; 2] = ["PATCH /v1/nodes/{node}", "DELETE /v1/nodes/{node}"];
+const OPERATOR: [&str; 5] = [
+    "PATCH /v1/nodes/{node}",
+    "DELETE /v1/nodes/{node}",
+    "POST /v1/nodes/{node}/approve",
+    "POST /v1/nodes/{node}/reject",
+    "POST /v1/join-tokens",
+];
 const ADMIN: [&str; 2] = ["POST /v1/tokens", "DELETE /v1/tokens/{id}"];
 
 /// Every operation of the API, as its own document lists them.

@@ -5,6 +5,7 @@ mod access;
 mod adoption;
 mod external_nats;
 mod http;
+mod joining;
 mod lifecycle;
 mod liveness;
 mod nodes;

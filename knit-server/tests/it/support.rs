@@ -15,13 +15,14 @@ use knit_rpc::api::{DeploymentState, DeploymentView, RolloutState, RolloutView};
 use knit_rpc::id::{DeploymentName, ProjectName};
 use knit_rpc::spec::Format;
 use knit_rpc::subject;
-use knit_server::app::App;
+use knit_server::app::{App, Settings};
 use knit_server::http::listen::{answer, try_bind};
 use knit_server::http::{Shared, router};
 use knit_server::identity::Identity;
 use knit_server::loops;
 use knit_server::store::Store;
 use knit_server_core::access::Actor;
+use knit_server_core::admission::Policy;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -73,8 +74,19 @@ impl Server {
     }
 
     async fn start_with(identity: Identity, store: Store, bus: &MemoryBus) -> Self {
-        let subnet = "10.208.0.0/14".parse().expect("a subnet");
-        let app = Arc::new(App::load(identity, store, subnet).await.expect("an app"));
+        Self::start_asked(identity, store, bus, Policy::All).await
+    }
+
+    /// A server that lets in whom this policy says.
+    pub(crate) async fn start_asked(
+        identity: Identity,
+        store: Store,
+        bus: &MemoryBus,
+        admission: Policy,
+    ) -> Self {
+        let container_subnet = "10.208.0.0/14".parse().expect("a subnet");
+        let settings = Settings { container_subnet, admission };
+        let app = Arc::new(App::load(identity, store, settings).await.expect("an app"));
         app.nats_url.send_replace(Some("nats://10.45.0.1:7422".to_owned()));
         app.bus_state.send_replace(BusState::Connected);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

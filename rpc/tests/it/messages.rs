@@ -160,6 +160,8 @@ fn registration() {
         labels: BTreeMap::new(),
         host_networks: vec!["192.168.1.0/24".parse().unwrap()],
         subnet: None,
+        join: None,
+        former: None,
     };
     check("register_request", &request);
     let mut response = serde_json::to_value(RegisterResponse {

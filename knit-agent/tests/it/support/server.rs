@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) reports: Vec<InstanceReport>,
     /// What the server would believe of the node now.
     pub(crate) instances: BTreeMap<InstanceId, InstanceStatus>,
+    /// How often it was asked who it is.
+    pub(crate) pings: usize,
     pub(crate) deaf: bool,
     /// It stores reports, and its answers are lost.
     pub(crate) mute: bool,
@@ -57,6 +59,10 @@ impl Server {
         tokio::spawn(server.clone().take_reports(reports));
         tokio::spawn(server.clone().take_beats(beats));
         server
+    }
+
+    pub(crate) fn key(&self) -> String {
+        self.key.public_key()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -155,6 +161,9 @@ impl Server {
 
     async fn answer(self, mut stream: TcpStream) -> Option<()> {
         let (path, body) = read_request(&mut stream).await?;
+        if path == "/v1/ping" {
+            self.seen(|seen| seen.pings += 1);
+        }
         let answer = match path.as_str() {
             "/v1/ping" => serde_json::to_vec(&Ping {
                 service: "knit-server".to_owned(),

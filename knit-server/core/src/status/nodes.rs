@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use knit_rpc::Timestamp;
 use knit_rpc::api::{Availability, NodeState, NodeView, Reserved};
+use knit_rpc::id::NodeId;
 use knit_rpc::message::Usage;
 use knit_rpc::spec::VolumeName;
 
@@ -51,8 +52,51 @@ pub fn nodes(snapshot: &Snapshot, verdicts: &Verdicts, mesh: &MeshView) -> Vec<N
         };
         views.push(discovered(&own, true));
     }
-    views.sort_by(|a, b| (&a.name, &a.id, &a.wg_pubkey).cmp(&(&b.name, &b.id, &b.wg_pubkey)));
+    sort(&mut views);
     views
+}
+
+/// A host whose agent asks to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    pub node: NodeId,
+    pub nkey: String,
+    pub name: String,
+    pub wg_pubkey: String,
+    pub mesh_ip: Ipv4Addr,
+    /// When it asked last.
+    pub at: Timestamp,
+}
+
+/// The list with the hosts in it that ask to join; each stands in its mesh peer's place.
+pub fn with_asking<'a>(
+    mut views: Vec<NodeView>,
+    asking: impl Iterator<Item = &'a Asking>,
+) -> Vec<NodeView> {
+    for one in asking {
+        let peer = views.iter().position(|view| {
+            view.id.is_none() && view.wg_pubkey.as_deref() == Some(one.wg_pubkey.as_str())
+        });
+        let view = match peer {
+            Some(index) => views.swap_remove(index),
+            None => discovered(&Peer::default(), false),
+        };
+        views.push(NodeView {
+            id: Some(one.node.clone()),
+            name: one.name.clone(),
+            state: NodeState::Pending,
+            message: Some(format!("asks to join: `knit node approve {}` lets it in", one.name)),
+            mesh_ip: Some(one.mesh_ip),
+            wg_pubkey: Some(one.wg_pubkey.clone()),
+            ..view
+        });
+    }
+    sort(&mut views);
+    views
+}
+
+fn sort(views: &mut [NodeView]) {
+    views.sort_by(|a, b| (&a.name, &a.id, &a.wg_pubkey).cmp(&(&b.name, &b.id, &b.wg_pubkey)));
 }
 
 fn node_view(snapshot: &Snapshot, node: &Node, verdicts: &Verdicts, mesh: &MeshView) -> NodeView {

@@ -85,6 +85,7 @@ impl App {
         request: &RegisterRequest,
         now: Timestamp,
     ) -> Result<Node, AppError> {
+        let spent = self.admit(world, request, now).await?;
         let known = world.snapshot.nodes.get(&request.node).cloned();
         let is_new = known.is_none();
         let mut node = known.unwrap_or_else(|| new_node(world, request));
@@ -110,6 +111,8 @@ impl App {
         node.facts.wg_pubkey.clone_from(&request.wg_pubkey);
         node.facts.mesh_ip = Some(request.mesh_ip);
         node.facts.labels.clone_from(&request.labels);
+        let given = spent.iter().flat_map(|token| token.labels.clone());
+        node.label_changes.extend(given.map(|(key, value)| (key, Some(value))));
         let life = Life { boot: request.boot.clone(), agent_start: request.agent_start };
         note_life(self, &mut node, life, now);
         node.subnet = Some(self.subnet_for(&world.snapshot, request, &node)?);
@@ -117,8 +120,14 @@ impl App {
         let mut write = self.store.begin().await?;
         put(&mut write, &node, epoch).await?;
         store::nodes::welcome_back(&mut write, &node.id).await?;
+        store::joining::forgive(&mut write, &node.id).await?;
+        if let Some(token) = &spent {
+            store::joining::spend(&mut write, &token.public_key).await?;
+        }
         store::commit(write).await?;
         world.removed.remove(&node.id);
+        world.asking.remove(&node.id);
+        world.rejected.remove(&node.id);
         if is_new {
             tracing::info!(node.id = %node.id, name = node.name(), "a node joined");
         }
@@ -194,11 +203,16 @@ impl App {
 fn new_node(world: &World, request: &RegisterRequest) -> Node {
     let mut node = Node::new(request.node.clone(), request.nkey.clone());
     node.number = lowest_free(&world.snapshot);
-    if let Some(last) = world.removed.get(&request.node) {
+    begin_anew(world, &mut node);
+    node
+}
+
+/// One that was removed goes on above the generation of its last, empty assignment.
+pub(super) fn begin_anew(world: &World, node: &mut Node) {
+    if let Some(last) = world.removed.get(&node.id) {
         node.published = *last;
         node.generation = assignment::next(*last, world.snapshot.epoch);
     }
-    node
 }
 
 /// Refuses a request that is not later than the last one that was accepted of its node: it may

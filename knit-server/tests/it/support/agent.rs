@@ -174,6 +174,8 @@ impl Disk {
             labels: state.labels.clone(),
             host_networks: Vec::new(),
             subnet: None,
+            join: None,
+            former: None,
         }
     }
 

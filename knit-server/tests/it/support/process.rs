@@ -151,7 +151,7 @@ impl Drop for Program {
 pub(crate) fn command(state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_knit-server"));
     command
-        .arg("run")
+        .args(["run", "--admit", "all"])
         .arg("--socket")
         .arg(state.join("api.sock"))
         .args(["--mesh-socket", "/nonexistent/mesh.sock", "--state-dir"])

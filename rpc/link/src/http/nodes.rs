@@ -2,6 +2,7 @@
 
 use knit_rpc::api::{NodePatch, NodeView};
 use knit_rpc::id::NodeId;
+use knit_rpc::join::{MintedJoinToken, NewJoinToken};
 use reqwest::Method;
 
 use super::{ApiClient, HttpError};
@@ -28,5 +29,25 @@ impl ApiClient {
     pub async fn remove_node(&self, node: &NodeId, force: bool) -> Result<(), HttpError> {
         let query = if force { "?force=true" } else { "" };
         self.delete(&format!("/v1/nodes/{node}{query}")).await
+    }
+
+    /// Lets in a host that asks to join.
+    pub async fn approve_node(&self, node: &NodeId) -> Result<NodeView, HttpError> {
+        self.post(&format!("/v1/nodes/{node}/approve")).await
+    }
+
+    /// Keeps out a host that asks to join.
+    pub async fn reject_node(&self, node: &NodeId) -> Result<(), HttpError> {
+        let path = format!("/v1/nodes/{node}/reject");
+        self.send(self.request(Method::POST, &path)).await?;
+        Ok(())
+    }
+
+    /// Makes a token that lets one host in, once.
+    pub async fn create_join_token(
+        &self,
+        new: &NewJoinToken,
+    ) -> Result<MintedJoinToken, HttpError> {
+        self.exchange(Method::POST, "/v1/join-tokens", new).await
     }
 }
