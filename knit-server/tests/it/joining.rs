@@ -130,6 +130,7 @@ async fn a_host_without_a_token_waits_until_somebody_decides() {
     refused(unwanted.register(&server.api).await, "waits to be let in");
     let node = view(&server, &disk).await.expect("it is shown");
     assert_eq!(node.state, NodeState::Pending);
+    assert_eq!(server.api.node(&disk.node).await.unwrap(), node, "and looked at alone");
     assert!(node.message.unwrap().contains("knit node approve"));
     server.api.approve_node(&disk.node).await.unwrap();
     assert_ne!(view(&server, &disk).await.unwrap().state, NodeState::Pending);

@@ -115,7 +115,7 @@ fn a_cordoned_host_keeps_what_it_has_and_gets_nothing_new() {
 }
 
 #[test]
-fn a_lost_host_can_be_forgotten_and_comes_back_as_it_is() {
+fn a_lost_host_can_be_forgotten_and_is_let_in_again_as_it_is() {
     let cluster = hosts();
     let refused = cluster.ask("DELETE", "/nodes/node-3", &Value::Null).unwrap();
     assert_eq!(refused.status, 409, "a living node stays: {refused:?}");
@@ -133,5 +133,8 @@ fn a_lost_host_can_be_forgotten_and_comes_back_as_it_is() {
     for part in ["mesh", "agent"] {
         cluster.start_part(3, part);
     }
+    let pending = cluster.wait_node(3, "pending");
+    assert!(pending["message"].as_str().unwrap().contains("knit node approve"), "{pending}");
+    cluster.on(1, &["knit", "node", "approve", "node-3"]);
     cluster.wait_ready();
 }

@@ -11,10 +11,11 @@ use super::super::{App, AppError, World, bounds};
 use crate::store;
 
 impl App {
-    /// One node, by its id or its name if no other has it; or a mesh peer without an agent.
+    /// One node, by its id or its name if no other has it; or a mesh peer that is none.
     pub async fn node(&self, text: &str) -> Result<NodeView, AppError> {
         let world = self.world().await;
         let views = status::nodes(&world.snapshot, &world.verdicts, &world.mesh);
+        let views = status::with_asking(views, world.asking.values());
         let wanted = match named(&world, text) {
             Ok(id) => Some(id),
             Err(AppError::NotFound(_)) => None,
@@ -22,7 +23,8 @@ impl App {
         };
         let is_it = |view: &NodeView| match &wanted {
             Some(id) => view.id.as_ref() == Some(id),
-            None => view.id.is_none() && view.name == text,
+            // What is no node has no other with its name among the nodes.
+            None => view.name == text || view.id.as_ref().is_some_and(|id| id.as_str() == text),
         };
         views.into_iter().find(is_it).ok_or_else(|| AppError::NotFound(no_node(text)))
     }
