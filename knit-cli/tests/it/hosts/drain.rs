@@ -34,10 +34,21 @@ fn fewest_while(cluster: &Cluster, watched: &[(&str, u16)], act: impl FnOnce()) 
                 })
             })
             .collect();
+        // Also when it fails: nobody waits for watchers that never end.
+        let ends = Ends(&over);
         act();
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         watchers.into_iter().map(|watcher| watcher.join().unwrap()).collect()
     })
+}
+
+/// Says that it is over, when it is dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Whether a host serves a page on its mesh address, seen from itself.
