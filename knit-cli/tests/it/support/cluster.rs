@@ -199,14 +199,21 @@ impl Cluster {
     /// Ids and start times of the containers that Knit made on a host.
     pub(crate) fn containers(&self, node: u8) -> Vec<String> {
         let format = "{{.Id}} {{.State.StartedAt}}";
-        let ids = self.on(node, &["docker", "ps", "-q", "--filter", "label=knit.cluster"]);
-        let ids: Vec<&str> = ids.lines().collect();
-        if ids.is_empty() {
-            return Vec::new();
+        let inspect = ["docker", "inspect", "-f", format];
+        loop {
+            let ids = self.on(node, &["docker", "ps", "-q", "--filter", "label=knit.cluster"]);
+            let ids: Vec<&str> = ids.lines().collect();
+            if ids.is_empty() {
+                return Vec::new();
+            }
+            let output = self.try_on(node, &[inspect.as_slice(), &ids].concat());
+            if output.status.success() {
+                return stdout(&output).lines().map(str::to_owned).collect();
+            }
+            // One that was removed in between is listed no more.
+            let told = stderr(&output);
+            assert!(told.contains("No such object"), "{ids:?} on node {node}: {told}");
         }
-        let inspected =
-            self.on(node, &[["docker", "inspect", "-f", format].as_slice(), &ids].concat());
-        inspected.lines().map(str::to_owned).collect()
     }
 
     /// The page that a port of a host's mesh address shows to another host.
