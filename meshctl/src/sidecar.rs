@@ -75,6 +75,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
     let settings =
         Settings { successor, ..settings(&args, &keys, &identity, subnet, trust.clone()) };
     let mesh = Mesh::new(settings, identity.mesh_ip, &cached, clock.now());
+    check_routes(&mesh)?;
     keep_addresses(&state, &mut identity, &mesh)?;
 
     let place = |metrics: MetricsAddress| metrics.place(mesh.mesh_ip().into());
@@ -222,6 +223,22 @@ fn check_ports(args: &JoinArgs, keys: &MeshKeys) -> Result<()> {
     anyhow::ensure!(
         args.no_lan_discovery || args.listen_port != MULTICAST_PORT,
         "--listen-port {MULTICAST_PORT} is that of LAN discovery: choose another, or add --no-lan-discovery",
+    );
+    Ok(())
+}
+
+/// Routes are in every message, and a message is one datagram.
+fn check_routes(mesh: &Mesh) -> Result<()> {
+    let (given, fit) = (mesh.settings().routes.len(), mesh.routes_that_fit());
+    let beside = match (mesh.own_certificate().is_some(), mesh.settings().introducer) {
+        (false, false) => "",
+        (true, false) => " beside its certificate",
+        (false, true) => " beside the peers that an introducer tells of",
+        (true, true) => " beside its certificate and the peers that an introducer tells of",
+    };
+    anyhow::ensure!(
+        fit == given,
+        "--advertise-routes names {given} networks, of which the first {fit} fit the messages of this node{beside}: name fewer and wider ones, or advertise some from another node behind which they are"
     );
     Ok(())
 }

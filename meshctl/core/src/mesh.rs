@@ -31,6 +31,7 @@ mod peer_table;
 mod relay;
 mod rendezvous;
 mod replay;
+mod room;
 mod rotation;
 mod routes;
 mod seen;

@@ -68,6 +68,12 @@ async fn loopback_and_the_mesh_are_served_and_the_lan_is_not() {
     assert!((value("wgmesh_active_peers") - 1.0).abs() < 0.1);
     assert!((value("wgmesh_relayed_peers")).abs() < 0.1);
     assert!((value("knit_mesh_peers{state=\"up\"}") - 1.0).abs() < 0.1);
+    for gauge in
+        ["knit_mesh_kept_out_peers", "knit_mesh_rotation_active", "knit_mesh_rotation_peers_behind"]
+    {
+        assert!(value(gauge).abs() < 0.1, "{gauge}");
+    }
+    assert!(!samples.contains_key("knit_mesh_certificate_expiry_seconds"), "there is none");
     assert!(value("wgmesh_reconcile_duration_seconds_count") >= 1.0);
     assert!(value("wgmesh_reconcile_duration_seconds_bucket{le=\"+Inf\"}") >= 1.0);
     assert!(value(&of_peer("knit_mesh_peer_receive_bytes_total")) > 0.0);

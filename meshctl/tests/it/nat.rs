@@ -145,3 +145,44 @@ async fn an_introducer_puts_its_rules_back_and_finds_docker_later() {
         String::from_utf8(listed).unwrap().contains("-i wg0 -o wg0 -j ACCEPT").then_some(())
     });
 }
+
+/// Docker sets the policy to drop what is forwarded, and leaves one chain to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_introducer_relays_past_docker_and_takes_its_exception_back() {
+    let lan = Lan::behind_routers(2, 1, CONE);
+    let docker = "echo 1 > /proc/sys/net/ipv4/ip_forward; iptables -P FORWARD DROP; \
+                  iptables -N DOCKER-USER; iptables -A DOCKER-USER -j RETURN; \
+                  iptables -I FORWARD -j DOCKER-USER";
+    lan.shell(&lan.namespace(3), docker);
+    let before = lan.rules(3);
+    let introducer = lan.join(3, &flags(&["--introducer"], &[]));
+    introducer.mesh_ip().await;
+    let clients = flags(&["--force-relay"], &["203.0.113.3"]);
+    let (one, two) = (lan.join(1, &clients), lan.join(2, &clients));
+    let (ip, other) = (one.mesh_ip().await, two.mesh_ip().await);
+    reached(&lan, 1, &one, "host2", &other, Some("host3")).await;
+    reached(&lan, 2, &two, "host1", &ip, Some("host3")).await;
+    let exception = |rules: &str| rules.contains(r#"iifname "wg0" oifname "wg0" ip saddr"#);
+    let chain = lan.command(3, "iptables").args(["-S", "DOCKER-USER"]).output().unwrap();
+    let chain = String::from_utf8(chain.stdout).unwrap();
+    assert!(chain.contains("-i wg0 -o wg0 -j ACCEPT"), "{chain}");
+    assert!(exception(&lan.rules(3)) && !exception(&before));
+    // That it is what lets them pass: without it they do not.
+    let spec = chain.lines().find(|rule| rule.contains("wg0")).unwrap().replacen("-A", "-D", 1);
+    eventually("Docker's policy holds", || {
+        // The introducer may put it back at any moment.
+        lan.shell(&lan.namespace(3), &format!("iptables {spec} || true"));
+        (!lan.pings(1, &other)).then_some(())
+    });
+    introducer.client.leave().await.unwrap();
+    let stripped = |rules: String| {
+        let lines = rules.lines().map(|line| match line.find("counter packets") {
+            Some(at) => format!("{}{}", &line[..at], line.rsplit(' ').next().unwrap()),
+            None => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>()
+    };
+    eventually("the rules are as before", || {
+        (stripped(lan.rules(3)) == stripped(before.clone())).then_some(())
+    });
+}

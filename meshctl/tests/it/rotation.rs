@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use crate::support::{Daemon, Lan, MESHCTL, eventually};
 
 /// 20 ms apart.
-const PINGS: &str = "250";
+const PINGS: &str = "150";
 
 fn meshctl(arguments: &[&str]) -> Output {
     let output = Command::new(MESHCTL).args(arguments).output().unwrap();
@@ -77,11 +77,11 @@ async fn three_hosts_change_their_secret_one_by_one_without_losing_a_packet() {
         .into_iter()
         .map(|(from, to)| ping_flood(&lan, from, &addresses[to]))
         .collect();
-    rotate(&lan, 1, &new, "10s");
+    rotate(&lan, 1, &new, "5s");
     until("the others are behind", &hosts[0], Some(vec!["host2".into(), "host3".into()])).await;
-    rotate(&lan, 2, &new, "10s");
+    rotate(&lan, 2, &new, "5s");
     until("the third is behind", &hosts[1], Some(vec!["host3".into()])).await;
-    rotate(&lan, 3, &new, "10s");
+    rotate(&lan, 3, &new, "5s");
     for host in &hosts {
         until("nobody is behind", host, Some(Vec::new())).await;
     }
@@ -114,6 +114,36 @@ async fn three_hosts_change_their_secret_one_by_one_without_losing_a_packet() {
     assert!(one.log().contains("not accepted any more"), "{}", one.log());
     let state = fs::metadata(lan.state_dir(1).join("wg0-secrets.json")).unwrap();
     assert_eq!(state.permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_change_their_secret_from_first_to_last_without_losing_a_packet() {
+    let lan = Lan::new(2);
+    let (one, two) = (lan.join(1, &[]), lan.join(2, &[]));
+    let (first, second) = (one.mesh_ip().await, two.mesh_ip().await);
+    for (from, to) in [(1, &second), (2, &first)] {
+        eventually("a ping", || lan.pings(from, to).then_some(()));
+    }
+    let new = successor(&lan, "new", lan.secret_file().to_str().unwrap());
+    let mut floods = [ping_flood(&lan, 1, &second), ping_flood(&lan, 2, &first)];
+    for host in [1, 2] {
+        rotate(&lan, host, &new, "5s");
+    }
+    until("both have it", &one, Some(Vec::new())).await;
+    until("both have it", &two, Some(Vec::new())).await;
+    for flood in &mut floods {
+        assert_eq!(flood.try_wait().unwrap(), None, "the flood was over before the change was");
+    }
+    for flood in floods {
+        assert_lossless(flood);
+    }
+    // And the end of the grace, with nothing but the new secret after it.
+    let floods = [ping_flood(&lan, 1, &second), ping_flood(&lan, 2, &first)];
+    until("the old secret is refused", &one, None).await;
+    until("the old secret is refused", &two, None).await;
+    for flood in floods {
+        assert_lossless(flood);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

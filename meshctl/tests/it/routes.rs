@@ -50,3 +50,15 @@ async fn an_accepted_route_leads_through_its_peer_and_no_other_is_taken() {
     two.client.leave().await.unwrap();
     eventually("it goes with its peer", || routes(1).is_empty().then_some(()));
 }
+
+#[test]
+fn more_routes_than_can_be_told_are_refused_at_the_start() {
+    let lan = Lan::new(1);
+    let routes: Vec<String> = (0..60).map(|at| format!("10.{at}.0.0/24")).collect();
+    let mut one = lan.join(1, &["--advertise-routes", &routes.join(",")]);
+    assert!(!one.ends());
+    let log = one.log();
+    assert!(log.contains("names 60 networks, of which the first "), "{log}");
+    assert!(log.contains("name fewer and wider ones"), "{log}");
+    assert_eq!(lan.mesh_interface(1), "", "before anything was made");
+}

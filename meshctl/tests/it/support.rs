@@ -141,7 +141,7 @@ impl Lan {
         self.shell(&format!("{}-r", self.namespace(host)), &rules);
     }
 
-    fn shell(&self, namespace: &str, script: &str) {
+    pub(crate) fn shell(&self, namespace: &str, script: &str) {
         let mut command = Command::new("ip");
         let output = command.args(["netns", "exec", namespace, "sh", "-ec", script]).output();
         let output = output.unwrap();

@@ -71,7 +71,12 @@ impl Mesh {
         }));
     }
 
-    fn announcement(&self, sent: Sent, observed: Option<SocketAddr>, now: Now) -> Announcement {
+    pub(super) fn announcement(
+        &self,
+        sent: Sent,
+        observed: Option<SocketAddr>,
+        now: Now,
+    ) -> Announcement {
         let certificate = self.membership.own_certificate().map(|own| own.text().to_owned());
         let wildcard = format!("0.0.0.0:{}", self.settings.listen_port);
         Announcement {
@@ -117,7 +122,7 @@ impl Mesh {
         }
     }
 
-    fn finished_len(&self, message: &Announcement) -> usize {
+    pub(super) fn finished_len(&self, message: &Announcement) -> usize {
         render(message).len() + self.membership.signer().map_or(0, |_| ADDED_LEN)
     }
 

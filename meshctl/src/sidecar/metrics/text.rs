@@ -21,6 +21,7 @@ pub(super) fn render(measured: &Measured, mesh: &Mesh, status: &MeshStatus, now:
     let peers = mesh.peer_details(now);
     go_names(&mut page, measured, mesh, &peers);
     node(&mut page, mesh, status, &peers, now);
+    trust(&mut page, mesh, status, now);
     each_peer(&mut page, &peers);
     wire(&mut page, mesh);
     page.0
@@ -95,6 +96,23 @@ fn node(page: &mut Page, mesh: &Mesh, status: &MeshStatus, peers: &[PeerDetail],
     let answered = seeds.iter().filter(|seed| seed.answered_ms_ago.is_some()).count();
     page.sample("knit_mesh_seeds", &[("answered", "true")], answered);
     page.sample("knit_mesh_seeds", &[("answered", "false")], seeds.len() - answered);
+}
+
+/// The certificate's gauge is there only with a certificate: without one nothing ends.
+fn trust(page: &mut Page, mesh: &Mesh, status: &MeshStatus, now: Now) {
+    page.family("knit_mesh_kept_out_peers", "gauge", "Nodes with the secret that are kept out.");
+    page.sample("knit_mesh_kept_out_peers", &[], mesh.kept_out().count());
+    let name = "knit_mesh_certificate_expiry_seconds";
+    page.family(name, "gauge", "Until this node's certificate ends; below 0 it has.");
+    if let Some(own) = mesh.own_certificate() {
+        page.sample(name, &[], own.terms().expires.saturating_sub(now.unix));
+    }
+    let rotation = status.rotation.as_ref();
+    page.family("knit_mesh_rotation_active", "gauge", "1 while two mesh secrets are accepted.");
+    page.sample("knit_mesh_rotation_active", &[], u8::from(rotation.is_some()));
+    let name = "knit_mesh_rotation_peers_behind";
+    page.family(name, "gauge", "Peers that have the old mesh secret alone.");
+    page.sample(name, &[], rotation.map_or(0, |rotation| rotation.behind.len()));
 }
 
 fn each_peer(page: &mut Page, peers: &[PeerDetail]) {

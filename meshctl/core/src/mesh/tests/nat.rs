@@ -415,3 +415,28 @@ fn a_hundred_pairs_out_of_reach_cost_a_bounded_number_of_messages() {
     let each = (world.sent - before) / 16 / 60;
     assert!(each <= 12, "{each} datagrams a second from each node");
 }
+
+#[test]
+fn a_route_behind_a_relayed_peer_goes_the_peers_way() {
+    let mut world = World::new(2, 1);
+    let net: IpNet = "10.99.2.0/24".parse().unwrap();
+    for index in [0, 2] {
+        let node = &mut world.nodes[index];
+        node.mesh.routes = Routes::new(&["10.0.0.0/8".parse().unwrap()]);
+        node.mesh.handle(Event::LocalNetworks(Vec::new()), START);
+    }
+    world.nodes[1].mesh.settings.routes = vec![net];
+    world.block(0, 1);
+    world.live(30);
+    let keys: Vec<PublicKey> = world.nodes.iter().map(Node::key).collect();
+    let leads = |world: &World, at: usize, to: usize| {
+        world.devices[at][&keys[to]].allowed_ips.contains(&net)
+    };
+    assert_eq!(world.relay_of(0, 1), Some(2));
+    assert!(leads(&world, 0, 2) && !leads(&world, 0, 1), "{:?}", world.devices[0]);
+    assert!(leads(&world, 2, 1), "the introducer accepts it too, and passes it on");
+    world.blocked.clear();
+    world.live(30);
+    assert_eq!(world.relay_of(0, 1), None);
+    assert!(leads(&world, 0, 1) && !leads(&world, 0, 2), "{:?}", world.devices[0]);
+}

@@ -440,3 +440,40 @@ fn a_start_is_an_introducers_own_word() {
         }
     }
 }
+
+#[test]
+fn as_many_routes_as_are_said_to_fit_do() {
+    let net =
+        |at: usize| -> IpNet { format!("10.{}.{}.0/24", 100 + at / 100, at).parse().unwrap() };
+    let own = certificate(&authority(), 1, START.unix + DAY_SECS);
+    for (own, introducer, range) in [
+        (None, false, 20..=24),
+        (None, true, 8..=12),
+        (Some(own.clone()), false, 5..=7),
+        (Some(own), true, 0..=0),
+    ] {
+        let settings = |count: usize| {
+            let mut settings = Node::new(1, None).mesh.settings;
+            settings.trust = trust(1, false, own.clone());
+            settings.introducer = introducer;
+            settings.relays_ipv6 = introducer;
+            settings.ipv6 = Some("fd74:d276:7b07:cdc9:ffff:ffff:ffff:ffff".parse().unwrap());
+            settings.routes = (100..100 + count).map(net).collect();
+            settings
+        };
+        let fit = Mesh::new(settings(60), None, &[], START).routes_that_fit();
+        assert!(range.contains(&fit), "{fit}, introducer: {introducer}");
+        let mut mesh = Mesh::new(settings(fit), None, &[], START);
+        assert_eq!(mesh.routes_that_fit(), fit);
+        mesh.handle(Event::Ipv6(true), START);
+        let v6 = SocketAddr::from(([0xfd00, 1, 2, 3, 0xffff, 0xffff, 0xffff, 0xffff], 65_535));
+        for (kind, effect) in [
+            (Kind::Announce, mesh.announce(START)),
+            (Kind::Hello, mesh.hello(v6, START)),
+            (Kind::Reply, mesh.reply(v6, START)),
+        ] {
+            let len = sealed_len(kind, plaintext(effect).len());
+            assert!(len <= 1_200, "{kind:?} of {fit} routes: {len}");
+        }
+    }
+}
