@@ -11,7 +11,7 @@ use knit_runtime::terminal::Output;
 
 use crate::dev::DevArgs;
 
-pub(crate) use access::{CreateTokenArgs, LoginArgs, TokenCommand};
+pub(crate) use access::{AuditArgs, CreateTokenArgs, LoginArgs, TokenCommand};
 pub(crate) use cluster::{
     CreateNetworkArgs, DrainArgs, JoinTokenArgs, LabelArgs, ListArgs, NetworkCommand, NodeArgs,
     NodeCommand, RemoveNodeArgs, ShowNodeArgs, VolumeCommand, What,
@@ -84,6 +84,8 @@ pub(crate) enum Command {
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Show who did what, or check that nothing of it was changed
+    Audit(AuditArgs),
     /// Run a whole cluster on this machine
     Dev(Box<DevArgs>),
 }

@@ -1,5 +1,6 @@
 //! One module per command.
 
+mod audit;
 mod deploy;
 mod ending;
 mod follow;
@@ -47,6 +48,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Logout => login::logout(),
         Command::Whoami(args) => token::whoami(args).await,
         Command::Token(command) => token::run(command).await,
+        Command::Audit(args) => audit::run(args).await,
         Command::Dev(args) => dev::run(*args, cli.log.log_level).await,
     }
 }

@@ -10,6 +10,7 @@
 //! that memory never knows more than the disk.
 
 pub mod adopt;
+mod audit;
 mod bounds;
 pub mod deployments;
 mod networks;
@@ -34,6 +35,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use crate::feed::Feed;
 use crate::identity::Identity;
 use crate::store::{Store, StoreError};
+use audit::Audit;
 use tokens::Tokens;
 pub use world::World;
 
@@ -67,6 +69,7 @@ pub struct App {
     pub store: Store,
     pub feed: Feed,
     pub tokens: Tokens,
+    audit: Audit,
     /// Where each node's subnet comes from.
     pub container_subnet: Ipv4Net,
     /// Who is let in without a join token.
@@ -103,12 +106,14 @@ impl App {
         let last_reports = store.last_reports().await?;
         let removed = store.removed_nodes().await?;
         let rejected = store.rejected_nodes().await?;
+        let audit = Audit::behind(store.audit_head().await?);
         let tokens = Tokens::new(store.tokens().await?);
         Ok(Self {
             identity,
             store,
             feed: Feed::default(),
             tokens,
+            audit,
             container_subnet: settings.container_subnet,
             admission: settings.admission,
             nats_url: watch::Sender::new(None),

@@ -1,11 +1,12 @@
 //! The REST API. Every path answers under `/v1` and without it.
 //!
 //! ```text
-//! request ─> request id, span ─> catch panic ─> who asks ─> router ─> handler ─> app
+//! request ─> request id, span ─> catch panic ─> audit ─> who asks ─> router ─> handler ─> app
 //!                    └ an error of any origin leaves as ErrorBody with that id
 //! ```
 
 pub mod access;
+pub mod audit;
 pub mod deployments;
 pub mod error;
 pub mod events;
@@ -77,6 +78,7 @@ pub fn router(shared: Shared) -> Router {
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(middleware::from_fn_with_state(shared.clone(), access::identify))
+        .layer(middleware::from_fn_with_state(shared.clone(), audit::write))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(error::request_id))
@@ -111,6 +113,8 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(tokens::whoami))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::check))
         .routes(routes!(events::events))
         .routes(routes!(health::ping))
         .routes(routes!(health::identity))

@@ -7,6 +7,7 @@
 //! Invariant: outside `open` all SQL is text that PostgreSQL runs as well (`$1`, `ON CONFLICT`,
 //! `RETURNING`).
 
+pub mod audit;
 pub mod deployments;
 pub mod joining;
 pub mod networks;

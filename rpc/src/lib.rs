@@ -4,6 +4,7 @@
 //! spec      what users write (YAML, JSON, TOML), every problem at once with its line
 //! api       REST bodies        access    who may use the API: roles, tokens
 //! message   NATS bodies          subject   NATS subjects
+//! audit     who did what, as a chain
 //! join      what lets a new host in
 //! jsonrpc   the mesh sidecar's socket
 //! id        names and ids as parsed newtypes
@@ -15,6 +16,7 @@
 
 pub mod access;
 pub mod api;
+pub mod audit;
 pub mod constraint;
 pub mod event;
 pub mod id;

@@ -62,6 +62,28 @@ pub(crate) struct RevokeTokenArgs {
     pub(crate) server: ServerArgs,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct AuditArgs {
+    /// Go on with what is done from now on, until Ctrl-C
+    #[arg(short, long, conflicts_with = "check")]
+    pub(crate) follow: bool,
+
+    /// Have the server walk the whole chain of entries; exits with 3 when something was changed
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Only entries after this one
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub(crate) after: u64,
+
+    /// One JSON object a line, complete
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
 pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     const DAY_SECS: u64 = 24 * 3600;
     let found = match text.strip_suffix('d').map(str::parse::<u64>) {

@@ -22,6 +22,7 @@ use knit_rpc::id::ProjectName;
 use knit_server_core::access::{Action, Actor, Resource, allowed};
 
 use super::Shared;
+use super::audit::AskedBy;
 use super::error::ApiError;
 use crate::app::tokens::Holder;
 
@@ -77,8 +78,11 @@ pub async fn identify(State(shared): State<Shared>, mut request: Request, next: 
     match caller(&shared, origin, request.headers()).await {
         Ok(caller) => {
             tracing::Span::current().record("caller", &caller.0.name);
+            let asked_by = AskedBy(caller.0.name.clone());
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(asked_by);
+            response
         }
         Err(error) => error.into_response(),
     }

@@ -1,10 +1,10 @@
 //! `/deployments`.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use knit_rpc::api::{Accepted, DeploymentView, ErrorBody, FieldProblem, PlanView};
 use knit_rpc::spec::{DeploymentSpec, Format, Problems, parse};
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 
 use super::Shared;
 use super::access::Caller;
+use super::audit::Subject;
 use super::error::{ApiError, summary};
 use super::params::{Expected, InProject, listed, names};
 
@@ -84,7 +85,8 @@ pub async fn submit(
     }
     caller.deploys(&spec.project)?;
     let accepted = shared.app.submit(spec, query.revision).await?;
-    Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
+    let subject = format!("{}/{} revision {}", accepted.project, accepted.name, accepted.revision);
+    Ok((StatusCode::ACCEPTED, Extension(Subject(subject)), Json(accepted)).into_response())
 }
 
 /// Shows one deployment with its instances.

@@ -112,9 +112,14 @@ pub async fn wrong_method(request: Request) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message)
 }
 
+/// The id of a request, for whoever handles it.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
 /// Gives each request an id, and each error its body.
-pub async fn request_id(request: Request, next: Next) -> Response {
+pub async fn request_id(mut request: Request, next: Next) -> Response {
     let id = new_id();
+    request.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::info_span!(
         "request",
         request.id = id,

@@ -1,15 +1,16 @@
 //! `/networks`.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use knit_rpc::api::{ErrorBody, NetworkView};
 use knit_rpc::id::ProjectName;
 use knit_rpc::message::NetworkSpec;
 
 use super::Shared;
 use super::access::Caller;
+use super::audit::Subject;
 use super::error::ApiError;
 use super::params::{InProject, body, listed, project_name, project_or_default};
 
@@ -43,7 +44,7 @@ pub async fn create(
     caller: Caller,
     Query(query): Query<InProject>,
     bytes: Bytes,
-) -> Result<(StatusCode, Json<NetworkView>), ApiError> {
+) -> Result<(StatusCode, Extension<Subject>, Json<NetworkView>), ApiError> {
     let mut spec: NetworkSpec = body(&bytes, &["project", "name", "driver", "subnet", "internal"])?;
     if let Some(project) = query.project.map(project_name).transpose()? {
         if spec.project != ProjectName::default() && spec.project != project {
@@ -56,7 +57,9 @@ pub async fn create(
         spec.project = project;
     }
     caller.deploys(&spec.project)?;
-    Ok((StatusCode::CREATED, Json(shared.app.create_network(spec).await?)))
+    let made = shared.app.create_network(spec).await?;
+    let subject = format!("network {}/{}", made.network.project, made.network.name);
+    Ok((StatusCode::CREATED, Extension(Subject(subject)), Json(made)))
 }
 
 /// Shows one network.

@@ -1,14 +1,15 @@
 //! `/tokens` and `/whoami`.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use knit_rpc::access::{MintedToken, NewToken, Scope, TokenView, Whoami};
 use knit_rpc::api::ErrorBody;
 
 use super::Shared;
 use super::access::Caller;
+use super::audit::Subject;
 use super::error::ApiError;
 use super::params::body;
 
@@ -38,9 +39,11 @@ pub async fn create(
     State(shared): State<Shared>,
     Caller(actor): Caller,
     bytes: Bytes,
-) -> Result<(StatusCode, Json<MintedToken>), ApiError> {
+) -> Result<(StatusCode, Extension<Subject>, Json<MintedToken>), ApiError> {
     let new: NewToken = body(&bytes, &["name", "role", "projects", "ttl"])?;
-    Ok((StatusCode::CREATED, Json(shared.app.create_token(&actor, new).await?)))
+    let minted = shared.app.create_token(&actor, new).await?;
+    let subject = format!("token {} ({})", minted.view.name, minted.view.id);
+    Ok((StatusCode::CREATED, Extension(Subject(subject)), Json(minted)))
 }
 
 /// Revokes a token at once.

@@ -57,7 +57,8 @@ const OPERATOR: [&str; 5] = [
     "POST /v1/nodes/{node}/reject",
     "POST /v1/join-tokens",
 ];
-const ADMIN: [&str; 2] = ["POST /v1/tokens", "DELETE /v1/tokens/{id}"];
+const ADMIN: [&str; 4] =
+    ["POST /v1/tokens", "DELETE /v1/tokens/{id}", "GET /v1/audit", "GET /v1/audit/check"];
 
 /// Every operation of the API, as its own document lists them.
 async fn operations(server: &Server) -> Vec<String> {

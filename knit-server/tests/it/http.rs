@@ -149,6 +149,8 @@ async fn the_document_lists_every_path_and_all_it_refers_to() {
     assert_eq!(
         paths,
         [
+            "/v1/audit",
+            "/v1/audit/check",
             "/v1/deployments",
             "/v1/deployments/{name}",
             "/v1/deployments/{name}/history",

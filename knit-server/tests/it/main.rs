@@ -3,6 +3,7 @@
 
 mod access;
 mod adoption;
+mod audit;
 mod external_nats;
 mod http;
 mod joining;

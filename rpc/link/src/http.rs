@@ -1,5 +1,6 @@
 //! The REST API, as a client.
 
+mod audit;
 mod deployments;
 mod discover;
 mod events;

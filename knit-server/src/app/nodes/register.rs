@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use knit_rpc::Timestamp;
 use knit_rpc::api::{RegisterRequest, RegisterResponse};
+use knit_rpc::audit::AuditFact;
 use knit_rpc::signed::{self, Context};
 use knit_runtime::clock;
 use knit_server_core::liveness::Life;
@@ -46,8 +47,12 @@ impl App {
             ));
         };
         let mut world = self.world().await;
+        let was_node = world.snapshot.nodes.contains_key(&request.node);
         let node = self.take_in(&mut world, &request, now).await?;
         drop(world);
+        if !was_node {
+            self.note(joined(&request, now)).await;
+        }
         self.wake_planner.notify_one();
         if node.adopting {
             self.wake_roll_call.notify_one();
@@ -195,6 +200,22 @@ impl App {
         };
         signed::sign(&self.identity.server, Context::Registered, &response)
             .map_err(|error| internal(Box::new(error)))
+    }
+}
+
+fn joined(request: &RegisterRequest, now: Timestamp) -> AuditFact {
+    let how = match &request.join {
+        Some(proof) => format!("by join token {}", proof.token),
+        None => String::new(),
+    };
+    AuditFact {
+        at: now,
+        actor: format!("host {} ({})", request.name, request.node),
+        origin: request.mesh_ip.to_string(),
+        action: "joined".to_owned(),
+        subject: how,
+        status: 200,
+        request_id: String::new(),
     }
 }
 
