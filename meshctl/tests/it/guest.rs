@@ -19,7 +19,6 @@ const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 
 #[test]
 fn the_kernel_engine_loses_no_ping_over_kill_9_and_sigterm() {
-    let _core = crate::support::CORE.blocking_lock();
     let scratch = Scratch::new();
     let kernel = Kernel::find();
     let initramfs = initramfs(&scratch, &kernel);
@@ -36,12 +35,12 @@ fn the_kernel_engine_loses_no_ping_over_kill_9_and_sigterm() {
         ("doctor", "yes"),
         ("restarted", "yes"),
         ("taken_over", "yes"),
-        ("received", "200"),
+        ("received", "140"),
         ("kind", "1"),
         ("left", "yes"),
         ("met", "yes"),
         ("rotated", "yes"),
-        ("rotated_received", "100"),
+        ("rotated_received", "60"),
         ("rotated_met", "yes"),
         ("other_engine", "refused"),
         ("other_key", "refused"),
@@ -181,7 +180,9 @@ impl Drop for Guest {
 
 /// Runs the guest to its end and returns what it wrote on its console.
 fn boot(kernel: &Kernel, initramfs: &Path) -> String {
-    let mut qemu = Command::new("qemu-system-x86_64");
+    // Its emulated processor takes a whole core: tests that measure time go first.
+    let mut qemu = Command::new("nice");
+    qemu.args(["-n", "5", "qemu-system-x86_64"]);
     qemu.args(["-m", "512", "-nographic", "-no-reboot", "-nic", "none", "-accel", "tcg"])
         .args(["-append", "console=ttyS0 quiet panic=1"])
         .arg("-kernel")

@@ -13,8 +13,7 @@ use nix::sched::{CloneFlags, setns};
 
 pub(crate) const MESHCTL: &str = env!("CARGO_BIN_EXE_meshctl");
 
-/// Held by tests that measure time, and by the guest, whose emulated processor takes a whole core:
-/// a tunnel's second must not be spent on another test of ours.
+/// Held by tests that measure time: a tunnel's second must not be spent on another such test.
 pub(crate) static CORE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A directory of its own for each test, removed with its owner.

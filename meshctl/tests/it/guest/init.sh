@@ -67,7 +67,7 @@ here ping "$ip" -c 2 -i 0.2 | grep -q "2 sent, 2 received, 0% lost" && result as
 here doctor | grep -q "the kernel has WireGuard" && result doctor yes
 
 # A ping every 50 ms while one daemon is killed, restarted, stopped and started again.
-/bin/ip netns exec a ping -n -i 0.05 -c 200 -W 2 "$ip" >/ping.log &
+/bin/ip netns exec a ping -n -i 0.05 -c 140 -W 2 "$ip" >/ping.log &
 pinging=$!
 sleep 1
 kill -9 "$(cat /pid-a)"
@@ -103,7 +103,7 @@ result lost_handshake_cs $((ended - began))
 rotate() { WGMESH_SOCKET="/$1.sock" meshctl rotate --secret-file /secret-new --grace 1h; }
 nobody_behind() { WGMESH_SOCKET="/$1.sock" meshctl status | grep -q 'every peer has the new one'; }
 meshctl init --successor-of /secret >/secret-new && chmod 600 /secret-new
-/bin/ip netns exec a ping -n -i 0.05 -c 100 -W 2 "$ip" >/ping-rotate.log &
+/bin/ip netns exec a ping -n -i 0.05 -c 60 -W 2 "$ip" >/ping-rotate.log &
 pinging=$!
 rotate a
 rotate b
