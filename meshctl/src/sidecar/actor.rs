@@ -1,11 +1,14 @@
 //! The one task that owns the mesh state and the device: events in, effects done.
 
+mod answers;
+mod host;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
-use knit_rpc::jsonrpc::{MeshDetail, MeshStatus};
+use knit_rpc::jsonrpc::MeshStatus;
 use meshctl_core::authority::Certificate;
 use meshctl_core::envelope::{self, Kind, NONCE_LEN};
 use meshctl_core::key::PublicKey;
@@ -21,11 +24,10 @@ use super::clock::Clock;
 use super::forwarding::Forwarding;
 use super::metrics::Measured;
 use super::net::exchange::Exchange;
-use super::net::interfaces::LanAddress;
 use super::net::multicast::Multicast;
 use super::net::{Datagram, probe};
 use super::rotation;
-use super::rpc_server::{Query, view};
+use super::rpc_server::Query;
 use super::state::StateDir;
 use super::wg::{Links, WireGuard};
 
@@ -265,71 +267,6 @@ impl Actor {
         }
     }
 
-    /// Finds out what the host reaches without the mesh, for no route of a peer may take that, and
-    /// puts back what somebody removed.
-    async fn look_around(&mut self, dirty: &mut bool) {
-        if self.mesh.settings().accept_routes.is_empty() {
-            return;
-        }
-        match self.links.networks_beside(&self.interface).await {
-            Ok(networks) => {
-                self.on(Event::LocalNetworks(networks), dirty).await;
-                self.set_routes(&self.mesh.accepted_routes()).await;
-            }
-            Err(error) => warn_chain(&error),
-        }
-    }
-
-    async fn rescan(&mut self, dirty: &mut bool) {
-        let changed = self.sockets.multicast.as_mut().is_some_and(Multicast::rescan);
-        if changed {
-            self.on(Event::NetworkChanged, dirty).await;
-        }
-    }
-
-    /// Puts the address back if somebody took it. Without its interface a daemon is of no use: it
-    /// ends, and its supervisor starts one that makes it anew.
-    async fn assert_interface(&self) -> Result<()> {
-        let prefix_len = self.mesh.settings().subnet.net().prefix_len();
-        let address = Ipv4Net::new(self.mesh.mesh_ip(), prefix_len)?;
-        if self.links.find(&self.interface).await?.is_none() {
-            anyhow::bail!("interface {} was removed: start again to make it anew", self.interface);
-        }
-        if let Err(error) = self.links.set_address(&self.interface, address).await {
-            warn_chain(&error);
-        }
-        Ok(())
-    }
-
-    async fn assert_forwarding(&mut self) {
-        if let Some(forwarding) = &mut self.forwarding
-            && let Err(error) = forwarding.assert().await
-        {
-            tracing::warn!("{error:#}");
-        }
-    }
-
-    /// Puts the IPv6 address on the interface where the host lets it, now or later.
-    async fn assert_ipv6(&mut self, dirty: &mut bool) {
-        let settings = self.mesh.settings();
-        let (wanted, prefix) = (settings.ipv6, settings.keys.v6_net());
-        let set = self.links.set_ipv6(&self.interface, wanted, prefix).await;
-        let present = wanted.filter(|_| set.is_ok());
-        if let Err(error) = &set
-            && !self.ipv6_refused
-        {
-            tracing::info!("the mesh is IPv4 only: this host gives the interface no IPv6 address");
-            tracing::debug!(?error, "no mesh IPv6 address");
-        }
-        self.ipv6_refused = set.is_err();
-        self.on(Event::Ipv6(present.is_some()), dirty).await;
-        self.address_v6.send_if_modified(|last| {
-            let changed = *last != present.map(IpAddr::V6);
-            *last = present.map(IpAddr::V6);
-            changed
-        });
-    }
-
     fn keep_peers_if(&self, dirty: &mut bool) {
         if std::mem::take(dirty) {
             self.state.keep_peers(&self.mesh.cached_peers(), self.clock.now().unix);
@@ -345,104 +282,6 @@ impl Actor {
             // The actor has ended when nobody listens.
             let _ = probes.send((key, outcome)).await;
         });
-    }
-
-    async fn answer(&mut self, query: Query, dirty: &mut bool) {
-        let now = self.clock.now();
-        // A client that went away does not want its answer.
-        match query {
-            Query::Status(to) => drop(to.send(self.status())),
-            Query::Peers(to) => {
-                let peers = self.mesh.active_peers(now);
-                drop(to.send(peers.iter().map(view::peer_info).collect()));
-            }
-            Query::Peer(key, to) => {
-                let peer = key.parse().ok().and_then(|key| self.mesh.peer(&key));
-                drop(to.send(peer.as_ref().map(view::peer_info)));
-            }
-            Query::Endpoint(ip, to) => drop(to.send(self.mesh.endpoint_of_address(ip))),
-            Query::Metrics(to) => {
-                let status = self.status();
-                drop(to.send(self.measured.render(&self.mesh, &status, now)));
-            }
-            Query::Detail(to) => drop(to.send(self.detail())),
-            Query::PeerDetails(to) => {
-                let peers = self.mesh.peer_details(now);
-                drop(to.send(peers.iter().map(view::mesh_peer).collect()));
-            }
-            Query::KeptOut(to) => {
-                drop(to.send(self.mesh.kept_out().map(view::kept_out).collect()));
-            }
-            Query::Rotate { secret, grace_secs, to } => {
-                let begun = rotation::begin(&self.mesh, &self.state, &secret, grace_secs);
-                let answer = match begun {
-                    Ok(successor) => {
-                        let until = successor.until;
-                        tracing::info!(
-                            until = view::rfc3339(until),
-                            "accepting the new mesh secret beside the old one"
-                        );
-                        self.on(Event::Rotate(Box::new(successor)), dirty).await;
-                        Ok(view::rfc3339(until))
-                    }
-                    Err(error) => Err(format!("{error:#}")),
-                };
-                let _ = to.send(answer);
-            }
-            Query::Revoke(revocation, to) => {
-                let signed = revocation.is_signed_by(&self.mesh.settings().trust.authorities);
-                if signed {
-                    self.on(Event::Revoked(revocation), dirty).await;
-                }
-                let _ = to.send(signed);
-            }
-            Query::Count(to) => {
-                let active = self.mesh.active_count(now);
-                let _ = to.send(view::peer_count(active, self.mesh.peers_total()));
-            }
-        }
-    }
-
-    fn status(&self) -> MeshStatus {
-        let settings = self.mesh.settings();
-        let unheard = self.mesh.unheard_peers(self.clock.now());
-        MeshStatus {
-            mesh_ip: self.mesh.mesh_ip().to_string(),
-            pubkey: settings.public_key.to_string(),
-            uptime: self.clock.uptime_nanos(),
-            interface: self.interface.clone(),
-            version: view::VERSION.to_owned(),
-            engine: Some(self.device.engine().to_owned()),
-            hostname: Some(settings.hostname.clone()),
-            unheard: Some(unheard.iter().map(ToString::to_string).collect()),
-            membership: view::membership(&self.mesh, self.clock.now()),
-            rotation: view::rotation(&self.mesh, self.clock.now()),
-        }
-    }
-
-    fn detail(&self) -> MeshDetail {
-        let multicast = self.sockets.multicast.as_ref();
-        let lan: Vec<LanAddress> =
-            multicast.into_iter().flat_map(Multicast::joined).cloned().collect();
-        view::detail(self.status(), &self.mesh, &lan, self.clock.now())
-    }
-
-    /// Tells watchers and the service manager, if anything but the uptime has changed.
-    fn publish(&mut self, statuses: &watch::Sender<MeshStatus>) {
-        let status = self.status();
-        statuses.send_if_modified(|last| {
-            let same = MeshStatus { uptime: last.uptime, ..status.clone() } == *last;
-            if !same {
-                *last = status.clone();
-            }
-            !same
-        });
-        let peers = self.mesh.active_count(self.clock.now());
-        let text = format!("{}, {peers} peers", status.mesh_ip);
-        if text != self.said {
-            knit_runtime::notify::status(&text);
-            self.said = text;
-        }
     }
 }
 
