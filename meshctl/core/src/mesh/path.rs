@@ -18,7 +18,7 @@ use crate::key::PublicKey;
 /// A direct tunnel has this long to come up.
 const TRIAL_MS: u64 = 8_000;
 /// Both ends send a keepalive each 25 s: one that is silent for longer has no tunnel.
-const TUNNEL_SILENT_MS: u64 = 35_000;
+pub(super) const TUNNEL_SILENT_MS: u64 = 35_000;
 const HOLD_MS: u64 = 30_000;
 const HOLD_DOUBLINGS_MAX: u32 = 5;
 /// A direct path that held for so long is trusted anew.

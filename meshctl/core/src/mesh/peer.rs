@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::event::Now;
 use super::membership::Standing;
-use super::path::PathState;
+use super::path::{PathState, TUNNEL_SILENT_MS};
 use super::vitals::Vitals;
 use super::{ACTIVE_MAX_MS, HANDSHAKE_LIVE_MS, HELLO_WHEN_SILENT_MS, NatType};
 use crate::key::PublicKey;
@@ -165,6 +165,15 @@ impl Peer {
     /// Whether a member spoke under this key within five minutes.
     pub(super) fn signed_lately(&self, now: Now) -> bool {
         self.signed_at.is_some_and(|at| now.mono_ms < at + ACTIVE_MAX_MS)
+    }
+
+    /// Whether its direct tunnel brings nothing, although the handshake is young enough: it is cut, or
+    /// the peer dropped its end of it.
+    pub(super) fn is_tunnel_silent(&self, now: Now) -> bool {
+        let last = self.received_at.max(self.handshake_at);
+        last.is_some_and(|at| now.mono_ms >= at + TUNNEL_SILENT_MS)
+            && self.rtt_us.is_none()
+            && self.vitals.was_probed(now)
     }
 
     /// Whether it is on a LAN of ours: no NAT stands between us.

@@ -49,7 +49,7 @@ impl Mesh {
         let word = if peer.is_knit { peer.path.word_due(now) } else { None };
         if changed {
             // What the old path did not bring says nothing of the new one.
-            peer.vitals.is_alive(now);
+            peer.vitals.begin_anew(now);
             let (key, hostname) = (*key, peer.hostname.clone());
             effects.push(Effect::Report(match relay {
                 Some(through) => Report::Relayed { key, hostname, through },

@@ -177,6 +177,10 @@ impl Mesh {
                     )
                 })
             }
+            PeerState::Silent if !peer.vitals.is_unheard(now) => Some(
+                "it is heard, but nothing comes through its tunnel: is the way cut, or is this node kept out there?"
+                    .to_owned(),
+            ),
             PeerState::Silent => Some(format!(
                 "nothing has come from it for {heard_secs} s, and it does not answer the probe"
             )),
@@ -240,6 +244,7 @@ fn state_of(peer: &Peer, now: Now) -> PeerState {
     match (peer.handshake_at, peer.is_live(now)) {
         (None, _) => PeerState::Never,
         (Some(_), _) if peer.vitals.is_unheard(now) && peer.is_active(now) => PeerState::Silent,
+        (Some(_), true) if peer.is_tunnel_silent(now) => PeerState::Silent,
         (Some(_), true) => PeerState::Up,
         (Some(_), false) => PeerState::Stale,
     }

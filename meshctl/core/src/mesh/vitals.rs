@@ -14,6 +14,9 @@ use super::event::{Now, Probe};
 const SUSPECT_MS: u64 = 3_000;
 /// Silent for this long and without an answer to a probe, it is unheard.
 const UNHEARD_MS: u64 = 4_500;
+/// The same for one that spoke after a failed probe: its tunnel is broken and it is not, and three
+/// announces in a row would have to be lost.
+const UNHEARD_DEAF_MS: u64 = 16_500;
 const PROBE_EVERY_MS: u64 = 1_000;
 /// Its return shows by its announces or handshake sooner than by these.
 const PROBE_UNHEARD_EVERY_MS: u64 = 5_000;
@@ -30,6 +33,8 @@ pub(super) struct Vitals {
     looked_at: u64,
     probed_at: Option<u64>,
     probe_failed: bool,
+    /// It was heard beside the tunnel after a probe had failed: a failed one tells nothing of it.
+    is_deaf: bool,
 }
 
 impl Vitals {
@@ -40,11 +45,21 @@ impl Vitals {
             looked_at: now.mono_ms,
             probed_at: None,
             probe_failed: false,
+            is_deaf: false,
         }
     }
 
+    /// It was heard, beside the tunnel.
     pub(super) fn is_alive(&mut self, now: Now) {
         self.alive_at = now.mono_ms;
+        self.is_deaf |= self.probe_failed;
+        self.probe_failed = false;
+    }
+
+    /// It was heard through the tunnel, or goes another way from now on.
+    pub(super) fn begin_anew(&mut self, now: Now) {
+        self.alive_at = now.mono_ms;
+        self.is_deaf = false;
         self.probe_failed = false;
     }
 
@@ -55,6 +70,7 @@ impl Vitals {
         self.rx_bytes = Some(rx_bytes);
         if grew {
             self.alive_at = self.alive_at.max(self.looked_at);
+            self.is_deaf = false;
             self.probe_failed = false;
         }
         self.looked_at = now.mono_ms;
@@ -75,13 +91,18 @@ impl Vitals {
         self.probed_at.is_some_and(|probed_at| probed_at >= at)
     }
 
+    /// Whether a probe had the time to be answered.
+    pub(super) fn was_probed(&self, now: Now) -> bool {
+        self.probed_at.is_some_and(|at| now.mono_ms >= at + PROBE_MAX_MS)
+    }
+
     pub(super) fn probe_started(&mut self, now: Now) {
         self.probed_at = Some(now.mono_ms);
     }
 
     pub(super) fn probed(&mut self, outcome: Probe, now: Now) {
         match outcome {
-            Probe::Pong { .. } | Probe::Refused => self.is_alive(now),
+            Probe::Pong { .. } | Probe::Refused => self.begin_anew(now),
             // A life sign while the probe was on its way outweighs it.
             Probe::Silence if now.mono_ms >= self.alive_at + PROBE_MAX_MS => {
                 self.probe_failed = true;
@@ -91,7 +112,8 @@ impl Vitals {
     }
 
     pub(super) fn is_unheard(&self, now: Now) -> bool {
-        self.probe_failed && now.mono_ms >= self.alive_at + UNHEARD_MS
+        let after_ms = if self.is_deaf { UNHEARD_DEAF_MS } else { UNHEARD_MS };
+        self.probe_failed && now.mono_ms >= self.alive_at + after_ms
     }
 }
 

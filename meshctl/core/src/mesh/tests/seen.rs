@@ -51,6 +51,40 @@ fn a_peer_goes_from_never_to_up_to_silent_to_stale_and_each_time_it_is_said_why(
     assert_eq!(why.unwrap(), "its clock is 90 s ahead of this host's: set the time on one of them");
 }
 
+/// On a LAN its announces are heard also when it has thrown us off its device.
+#[test]
+fn a_peer_that_is_heard_beside_a_dead_tunnel_is_not_called_up() {
+    let mut nodes = [Node::new(1, None), Node::new(2, None)];
+    settle(&mut nodes, START, true);
+    let [one, two] = &mut nodes;
+    let (mut states, mut unheard) = (Vec::new(), 0);
+    for sec in 1..=60_u64 {
+        let now = later(sec * 1_000);
+        // It answers for ten seconds, then only the LAN tells of it.
+        let rx_bytes = sec.min(10);
+        let seen = DevicePeer { rx_bytes, ..device_peer(two, Some(sec * 1_000)) };
+        let mut effects = one.mesh.handle(Event::Device(&[seen]), now);
+        effects.extend(one.mesh.handle(Event::Tick, now));
+        if sec % 5 == 0 {
+            let datagram = two.announce(now);
+            one.hear(Path::Lan, two.control(), &datagram, now);
+        }
+        if effects.iter().any(|effect| matches!(effect, Effect::Probe { .. })) {
+            let outcome = if sec < 10 { Probe::Pong { micros: 1 } } else { Probe::Silence };
+            one.mesh.handle(Event::Probed { key: key(2), outcome }, later(sec * 1_000 + 900));
+        }
+        unheard += one.mesh.unheard_peers(later(sec * 1_000 + 950)).len();
+        if !states.contains(&shown(one, sec * 1_000 + 950)) {
+            states.push(shown(one, sec * 1_000 + 950));
+        }
+    }
+    let why = "it is heard, but nothing comes through its tunnel: is the way cut, or is this node kept out there?";
+    let last = states.pop().unwrap();
+    assert_eq!(last, (PeerState::Silent, Some(why.to_owned())), "after {states:?}");
+    assert_eq!(states[0], (PeerState::Up, None));
+    assert_eq!(unheard, 1, "between two announces, and never again");
+}
+
 #[test]
 fn a_peer_that_cannot_be_configured_says_what_is_in_the_way() {
     let mut nodes = [Node::new(1, None), Node::new(2, None)];
