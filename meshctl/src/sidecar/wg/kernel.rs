@@ -3,8 +3,10 @@
 //! The kernel sends one peer no second handshake within 5 s, but knows nothing of a peer that it is
 //! told of anew: one that never had a session is taken off and put back until it answers.
 
+mod ages;
+
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use defguard_wireguard_rs::key::Key;
@@ -20,12 +22,15 @@ use meshctl_core::mesh::{DevicePeer, PeerConfig};
 use tracing::subscriber::NoSubscriber;
 use zeroize::Zeroizing;
 
+use ages::Ages;
+
 use super::{EAGER_MAX, EAGER_RETRY, KEEPALIVE_SECS, MTU, Setup, WgError, WireGuard, canonical};
 
 pub(super) struct Kernel {
     api: WGApi<KernelApi>,
     interface: String,
     unanswered: BTreeMap<PublicKey, Unanswered>,
+    ages: Ages,
 }
 
 /// A peer that has been configured and may not have shaken hands yet.
@@ -70,7 +75,12 @@ impl Kernel {
                 quiet(|| api.configure_interface(&configuration)).map_err(failed)?;
             }
         }
-        Ok(Self { api, interface: setup.interface.clone(), unanswered: BTreeMap::new() })
+        Ok(Self {
+            api,
+            interface: setup.interface.clone(),
+            unanswered: BTreeMap::new(),
+            ages: Ages::default(),
+        })
     }
 
     fn failed(
@@ -111,8 +121,14 @@ impl WireGuard for Kernel {
 
     async fn peers(&mut self) -> Result<Vec<DevicePeer>, WgError> {
         let host = quiet(|| self.api.read_interface_data()).map_err(self.failed())?;
-        let now = knit_runtime::clock::now();
-        Ok(host.peers.into_values().map(|peer| device_peer(&peer, now)).collect())
+        let told: Vec<(PublicKey, Timestamp)> = host
+            .peers
+            .values()
+            .filter_map(|peer| Some((key_of(peer), last_handshake(peer)?)))
+            .collect();
+        let ages = self.ages.look(&told, knit_runtime::clock::now(), Instant::now());
+        let age_of = |peer: &Peer| ages.get(&key_of(peer)).copied();
+        Ok(host.peers.values().map(|peer| device_peer(peer, age_of(peer))).collect())
     }
 
     /// A peer whose handshake got no answer is taken off and put back: its keepalive begins a new
@@ -144,24 +160,28 @@ impl WireGuard for Kernel {
     async fn stop(self: Box<Self>) {}
 }
 
-fn device_peer(peer: &Peer, now: Timestamp) -> DevicePeer {
-    let since_epoch = peer
-        .last_handshake
-        .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
-        .filter(|at| !at.is_zero());
-    let age = since_epoch.map(|at| {
-        let at = Timestamp::from_millis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
-        u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX)
-    });
+fn key_of(peer: &Peer) -> PublicKey {
+    PublicKey::from_bytes(peer.public_key.as_array())
+}
+
+/// By the wall clock of then; `None` when there was none yet.
+fn last_handshake(peer: &Peer) -> Option<Timestamp> {
+    let at = peer.last_handshake?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let millis = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+    (!at.is_zero()).then(|| Timestamp::from_millis(millis))
+}
+
+fn device_peer(peer: &Peer, handshake_age: Option<Duration>) -> DevicePeer {
     DevicePeer {
-        key: PublicKey::from_bytes(peer.public_key.as_array()),
+        key: key_of(peer),
         endpoint: peer.endpoint.map(canonical),
         allowed_ips: peer
             .allowed_ips
             .iter()
             .filter_map(|net| IpNet::new(net.address, net.cidr).ok())
             .collect(),
-        handshake_age_ms: age,
+        handshake_age_ms: handshake_age
+            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         rx_bytes: peer.rx_bytes,
         tx_bytes: peer.tx_bytes,
     }
