@@ -126,6 +126,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<()> {
         said: String::new(),
         measured: Measured::default(),
         probes,
+        asker: probe::Asker::default(),
     };
     let statuses = actor.watch_status();
     let server = rpc_server::Server { queries, statuses: statuses.subscribe(), leave };

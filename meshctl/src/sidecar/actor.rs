@@ -23,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 use super::clock::Clock;
 use super::forwarding::Forwarding;
 use super::metrics::Measured;
+use super::net::Datagram;
 use super::net::exchange::Exchange;
 use super::net::multicast::Multicast;
-use super::net::{Datagram, probe};
+use super::net::probe::Asker;
 use super::rotation;
 use super::rpc_server::Query;
 use super::state::StateDir;
@@ -81,6 +82,7 @@ pub(super) struct Actor {
     pub(super) measured: Measured,
     /// Where probes tell how they ended.
     pub(super) probes: mpsc::Sender<(PublicKey, Probe)>,
+    pub(super) asker: Asker,
 }
 
 impl Actor {
@@ -276,9 +278,9 @@ impl Actor {
     /// Asks in the background; how many may run at once is the mesh's to bound.
     fn probe(&self, key: PublicKey, ip: Ipv4Addr) {
         let port = self.mesh.settings().keys.probe_port();
-        let probes = self.probes.clone();
+        let (probes, asker) = (self.probes.clone(), self.asker.clone());
         tokio::spawn(async move {
-            let outcome = probe::ask(ip, port).await;
+            let outcome = asker.ask(ip, port).await;
             // The actor has ended when nobody listens.
             let _ = probes.send((key, outcome)).await;
         });

@@ -56,6 +56,7 @@ fn actor(device: Fake, keys: &MeshKeys, dir: &std::path::Path) -> Actor {
         said: String::new(),
         measured: Measured::default(),
         probes: mpsc::channel(1).0,
+        asker: Asker::default(),
     }
 }
 
