@@ -35,6 +35,10 @@ use super::wg::{Links, WireGuard};
 const TICK: Duration = Duration::from_millis(100);
 const DEVICE_POLL: Duration = Duration::from_secs(1);
 const RESCAN: Duration = Duration::from_secs(2);
+/// An interface that has just come up is announced on soon, not at the next look: the kernel may
+/// take a second to say that it runs.
+const FIRST_RESCANS: Duration = Duration::from_millis(200);
+const FIRST_RESCANS_FOR: Duration = Duration::from_secs(3);
 const KEEP_PEERS_EVERY: Duration = Duration::from_secs(30);
 /// Outcomes of probes that may wait for the actor.
 pub(super) const PROBES_MAX: usize = 256;
@@ -99,6 +103,8 @@ impl Actor {
         let mut ticks = steady(TICK);
         let mut device_polls = steady(DEVICE_POLL);
         let mut rescans = steady(RESCAN);
+        let mut first_rescans = steady(FIRST_RESCANS);
+        let begun = Instant::now();
         let mut keeps = steady(KEEP_PEERS_EVERY);
         let mut dirty = false;
         // What host and device have already is taken in before anything is decided, and the LAN is
@@ -136,6 +142,9 @@ impl Actor {
                 }
                 Some(answers) = inputs.stun.recv() => {
                     self.on(Event::Stun(answers), &mut dirty).await;
+                }
+                _ = first_rescans.tick(), if begun.elapsed() < FIRST_RESCANS_FOR => {
+                    self.rescan(&mut dirty).await;
                 }
                 _ = rescans.tick() => {
                     self.rescan(&mut dirty).await;
