@@ -76,6 +76,20 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// These projects only, or all when none are named.
+    pub fn of(projects: Option<BTreeSet<ProjectName>>) -> Self {
+        projects.map_or(Self::All, Self::Projects)
+    }
+
+    /// Completes "viewer of …".
+    pub fn words(&self) -> String {
+        match self {
+            Self::All => "all projects".to_owned(),
+            Self::Projects(projects) if projects.len() == 1 => format!("project {self}"),
+            Self::Projects(_) => format!("projects {self}"),
+        }
+    }
+
     pub fn has(&self, project: &ProjectName) -> bool {
         match self {
             Self::All => true,
@@ -203,7 +217,7 @@ pub struct NewToken {
 
 impl NewToken {
     pub fn scope(&self) -> Scope {
-        self.projects.clone().map_or(Scope::All, Scope::Projects)
+        Scope::of(self.projects.clone())
     }
 }
 

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use knit_link::http::{ApiClient, Login};
+use knit_link::http::{ApiClient, Login, proven_identity};
 use knit_rpc::access::{Scope, Token};
 use knit_runtime::terminal::eprintln;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
-use super::token::holds_for;
 use crate::cli::{LoginArgs, ServerArgs};
 use crate::server;
 
@@ -24,9 +23,7 @@ pub(super) async fn login(args: LoginArgs) -> anyhow::Result<ExitCode> {
     let asked = ServerArgs { server: named, ..args.server.clone() };
     let (url, _) = server::address(&asked).await?;
     let client = ApiClient::new(&url)?;
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).context("the system gives no random bytes")?;
-    let identity = client.identity(&hex::encode(nonce)).await?;
+    let identity = proven_identity(&client).await?;
     check_key(&url, &identity.server_key, args.server_key.as_deref())?;
     let token = read_token(args.server.token_file.as_deref())?;
     let client = client.with_token(token.clone());
@@ -37,13 +34,8 @@ pub(super) async fn login(args: LoginArgs) -> anyhow::Result<ExitCode> {
         token: token.expose().to_owned(),
     };
     keep(&path, &login)?;
-    let scope = told.projects.map_or(Scope::All, Scope::Projects);
-    eprintln(&format!(
-        "logged in to {url} as {}: {} of {}",
-        told.name,
-        told.role,
-        holds_for(&scope)
-    ));
+    let scope = Scope::of(told.projects);
+    eprintln(&format!("logged in to {url} as {}: {} of {}", told.name, told.role, scope.words()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -36,7 +36,7 @@ async fn create(args: CreateTokenArgs) -> anyhow::Result<()> {
         "token {} is {} of {}; it is shown this once:",
         minted.view.id,
         minted.view.role,
-        holds_for(&new.scope())
+        new.scope().words()
     ));
     Ok(terminal::print(&format!("{}\n", minted.token))?)
 }
@@ -47,26 +47,17 @@ pub(super) async fn whoami(args: ShowArgs) -> anyhow::Result<ExitCode> {
     let name = |told: &Whoami| told.name.clone();
     let text = |told: &Whoami, _: bool| {
         let url = client.base_url();
-        let scope = told.projects.clone().map_or(Scope::All, Scope::Projects);
+        let scope = Scope::of(told.projects.clone());
         format!(
             "you         {}\nrole        {} of {}\nserver      {url}\nserver key  {}\n",
             told.name,
             told.role,
-            holds_for(&scope),
+            scope.words(),
             told.server_key
         )
     };
     terminal::print_value(args.output, &told, name, text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Completes "viewer of …".
-pub(super) fn holds_for(scope: &Scope) -> String {
-    match scope {
-        Scope::All => "all projects".to_owned(),
-        Scope::Projects(projects) if projects.len() == 1 => format!("project {scope}"),
-        Scope::Projects(_) => format!("projects {scope}"),
-    }
 }
 
 fn table(tokens: &[TokenView], wide: bool) -> Table {
@@ -81,7 +72,7 @@ fn table(tokens: &[TokenView], wide: bool) -> Table {
         .wide_column("made by");
     let now = knit_runtime::clock::now();
     for view in tokens {
-        let scope = view.projects.clone().map_or(Scope::All, Scope::Projects);
+        let scope = Scope::of(view.projects.clone());
         let expires = match view.expires_at {
             None => Cell::from("never"),
             Some(at) if at <= now => Cell::coloured(Colour::Red, "expired"),

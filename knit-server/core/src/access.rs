@@ -95,11 +95,7 @@ pub struct Denied {
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of = match &self.scope {
-            Scope::All => "all projects".to_owned(),
-            Scope::Projects(projects) if projects.len() == 1 => format!("project {}", self.scope),
-            Scope::Projects(_) => format!("projects {}", self.scope),
-        };
+        let of = self.scope.words();
         let (words, needs) = (self.action.words(), self.action.least_role());
         write!(f, "{} is {} of {of}: to {words}", self.actor, self.has)?;
         match (&self.project, self.action) {

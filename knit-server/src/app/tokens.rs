@@ -204,12 +204,12 @@ fn problems(new: &NewToken) -> Vec<knit_rpc::api::FieldProblem> {
 }
 
 fn scope(view: &TokenView) -> Scope {
-    view.projects.clone().map_or(Scope::All, Scope::Projects)
+    Scope::of(view.projects.clone())
 }
 
 fn actor(view: TokenView) -> Actor {
     let name = format!("token {} ({})", view.name, view.id);
-    Actor { name, role: view.role, scope: view.projects.map_or(Scope::All, Scope::Projects) }
+    Actor { name, role: view.role, scope: Scope::of(view.projects) }
 }
 
 /// Compares without telling by its time where two digests begin to differ.

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 pub use deployments::RolloutStep;
 pub use discover::{ASK_TIMEOUT, discover};
 pub use events::EventStream;
-pub use login::{Keys, KeysError, Known, Login};
+pub use login::{Keys, KeysError, Known, Login, proven_identity};
 pub use status::get_status;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use knit_rpc::access::{NoToken, Token};
-use knit_rpc::api::API_PORT;
+use knit_rpc::api::{API_PORT, ServerIdentity};
 use serde::{Deserialize, Serialize};
 
 use super::{ApiClient, HttpError, discover};
@@ -146,11 +146,16 @@ impl Keys {
     }
 }
 
-/// Has the server prove that it has this key.
-async fn prove(client: &ApiClient, expected: &str) -> Result<(), KeysError> {
+/// Has the server prove who it is, by an answer to a question that was never asked before.
+pub async fn proven_identity(client: &ApiClient) -> Result<ServerIdentity, KeysError> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(|_| KeysError::Random)?;
-    let identity = client.identity(&hex::encode(nonce)).await?;
+    Ok(client.identity(&hex::encode(nonce)).await?)
+}
+
+/// Has the server prove that it has this key.
+async fn prove(client: &ApiClient, expected: &str) -> Result<(), KeysError> {
+    let identity = proven_identity(client).await?;
     if identity.server_key == expected {
         return Ok(());
     }
@@ -183,7 +188,6 @@ fn is_same(a: &str, b: &str) -> bool {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use knit_rpc::api::ServerIdentity;
     use knit_rpc::id::{ClusterId, TokenId};
     use knit_rpc::signed::{self, Context};
     use nkeys::KeyPair;
