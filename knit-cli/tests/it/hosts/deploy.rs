@@ -1,5 +1,6 @@
 //! What a user deploys, and what a user gets wrong.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -168,14 +169,17 @@ fn who_interrupts_the_waiting_leaves_the_deployment_running() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("patient.json").display().to_string();
     std::fs::write(&file, manifest.to_string()).unwrap();
-    let deploy = cluster.spawn_on(1, &["knit", "deploy", "-f", &file]);
-    wait_until("the deployment to be accepted", || {
-        let names = cluster.on(1, &["knit", "list", "deployments", "-o", "name"]);
-        if names == "patient" { Ok(()) } else { Err(names) }
-    });
+    let mut deploy = cluster.spawn_on(1, &["knit", "deploy", "-f", &file]);
+    let mut said = BufReader::new(deploy.stderr.take().unwrap());
+    // What was accepted is told before the waiting begins; before that an interrupt is answered
+    // with other words.
+    let mut text = String::new();
+    while !text.contains("accepted") {
+        assert_ne!(said.read_line(&mut text).unwrap(), 0, "{text}");
+    }
     kill(Pid::from_raw(i32::try_from(deploy.id()).unwrap()), Signal::SIGINT).unwrap();
-    let output = deploy.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-    assert!(stderr(&output).contains("the server goes on"), "{}", stderr(&output));
+    said.read_to_string(&mut text).unwrap();
+    assert_eq!(deploy.wait().unwrap().code(), Some(130), "{text}");
+    assert!(text.contains("the server goes on"), "{text}");
     assert_eq!(cluster.on(1, &["knit", "list", "deployments", "-o", "name"]), "patient");
 }
