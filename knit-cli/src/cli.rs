@@ -14,7 +14,7 @@ use crate::dev::DevArgs;
 pub(crate) use access::{AuditArgs, CreateTokenArgs, LoginArgs, TokenCommand};
 pub(crate) use cluster::{
     CreateNetworkArgs, DrainArgs, JoinTokenArgs, LabelArgs, ListArgs, NetworkCommand, NodeArgs,
-    NodeCommand, RemoveNodeArgs, ShowNodeArgs, VolumeCommand, What,
+    NodeCommand, OfProjectArgs, ProjectCommand, RemoveNodeArgs, ShowNodeArgs, VolumeCommand, What,
 };
 pub(crate) use deployments::{
     DeployArgs, EndingArgs, FollowArgs, HistoryArgs, LifecycleArgs, RollbackArgs, RolloutCommand,
@@ -69,6 +69,9 @@ pub(crate) enum Command {
     /// Show nodes, label them, take them out of use
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Make, list and remove projects: namespaces of names
+    #[command(subcommand)]
+    Project(ProjectCommand),
     /// Show volumes, or remove them with their data
     #[command(subcommand)]
     Volume(VolumeCommand),

@@ -10,6 +10,7 @@ mod list;
 mod login;
 mod network;
 mod node;
+mod project;
 mod rollout;
 mod show;
 mod status;
@@ -42,6 +43,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::WhyNot(args) => why::why_not(args).await,
         Command::List(args) => list::run(args).await,
         Command::Node(command) => node::run(command).await,
+        Command::Project(command) => project::run(command).await,
         Command::Volume(command) => volume::run(command).await,
         Command::Network(command) => network::run(command).await,
         Command::Login(args) => login::login(*args).await,

@@ -15,6 +15,7 @@ mod bounds;
 pub mod deployments;
 mod networks;
 pub mod nodes;
+mod projects;
 pub mod reports;
 mod tell;
 pub mod tokens;
@@ -106,6 +107,7 @@ impl App {
         let last_reports = store.last_reports().await?;
         let removed = store.removed_nodes().await?;
         let rejected = store.rejected_nodes().await?;
+        let projects = projects::load(&store).await?;
         let audit = Audit::behind(store.audit_head().await?);
         let tokens = Tokens::new(store.tokens().await?);
         Ok(Self {
@@ -122,7 +124,7 @@ impl App {
             wake_planner: Notify::new(),
             wake_publisher: Notify::new(),
             wake_roll_call: Notify::new(),
-            world: Mutex::new(World::new(snapshot, last_reports, removed, rejected)),
+            world: Mutex::new(World::new(snapshot, last_reports, removed, rejected, projects)),
             planned_at: AtomicU64::new(0),
         })
     }

@@ -15,6 +15,7 @@ pub mod listen;
 pub mod networks;
 pub mod nodes;
 mod params;
+pub mod projects;
 pub mod rollouts;
 pub mod tokens;
 pub mod volumes;
@@ -103,6 +104,8 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(volumes::show, volumes::remove))
         .routes(routes!(networks::list, networks::create))
         .routes(routes!(networks::show, networks::remove))
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::show, projects::remove))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::show, nodes::patch, nodes::remove))
         .routes(routes!(nodes::register))

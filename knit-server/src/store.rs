@@ -12,6 +12,7 @@ pub mod deployments;
 pub mod joining;
 pub mod networks;
 pub mod nodes;
+pub mod projects;
 pub mod reports;
 mod snapshot;
 pub mod tokens;

@@ -4,6 +4,7 @@ mod deployments;
 mod error;
 mod networks;
 mod nodes;
+mod projects;
 mod reasons;
 mod registration;
 mod rollouts;
@@ -14,6 +15,7 @@ pub use deployments::{Accepted, DeploymentState, DeploymentView, InstanceView, U
 pub use error::{ErrorBody, FieldProblem};
 pub use networks::NetworkView;
 pub use nodes::{Availability, NodePatch, NodeState, NodeView, Reserved};
+pub use projects::{NewProject, ProjectContents, ProjectView};
 pub use reasons::{PlanView, SlotAction, SlotPlan, WhyNot, WhySlot, WhyView};
 pub use registration::{RegisterRequest, RegisterResponse};
 pub use rollouts::{Cause, RevisionView, RollbackRequest, RolloutState, RolloutView, ScaleRequest};

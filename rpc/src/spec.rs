@@ -50,6 +50,8 @@ pub use template::{TEMPLATE_MODE_DEFAULT, TemplateSpec};
 pub use update::{OnFailure, Order, Strategy, UpdateSpec, Wave};
 pub use volume::{VolumeMount, VolumeName};
 
+use crate::id::ProjectName;
+
 /// Bytes of a manifest, at most.
 pub const MANIFEST_BYTES_MAX: usize = 1024 * 1024;
 
@@ -94,6 +96,15 @@ impl Format {
 
 /// Reads a manifest: the spec, or every problem with its position.
 pub fn parse(text: &str, format: Format) -> Result<DeploymentSpec, Problems> {
+    parse_in(text, format, None)
+}
+
+/// Reads a manifest for a project, which it may name as well: then it must be the same.
+pub fn parse_in(
+    text: &str,
+    format: Format,
+    project: Option<&ProjectName>,
+) -> Result<DeploymentSpec, Problems> {
     if text.len() > MANIFEST_BYTES_MAX {
         return Err(Problems::one(
             "",
@@ -107,7 +118,7 @@ pub fn parse(text: &str, format: Format) -> Result<DeploymentSpec, Problems> {
         Format::Toml => toml::parse(text).map(|tree| (tree, Vec::new())),
     }
     .map_err(Problems::from)?;
-    shape::deployment(&tree, twice)
+    shape::deployment(&tree, twice, project)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]

@@ -1,4 +1,4 @@
-//! Commands about nodes, volumes and networks.
+//! Commands about nodes, projects, volumes and networks.
 
 use ipnet::Ipv4Net;
 use knit_rpc::id::ProjectName;
@@ -11,6 +11,17 @@ pub(crate) struct ListArgs {
     /// What to list
     #[arg(value_enum)]
     pub(crate) what: What,
+
+    #[command(flatten)]
+    pub(crate) of: OfProjectArgs,
+}
+
+/// What a project has, or all projects.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OfProjectArgs {
+    /// Only this project; nodes belong to none [default: all that you may see]
+    #[arg(short, long, env = "KNIT_PROJECT")]
+    pub(crate) project: Option<ProjectName>,
 
     #[command(flatten)]
     pub(crate) show: ShowArgs,
@@ -159,9 +170,28 @@ pub(crate) struct RemoveNodeArgs {
 }
 
 #[derive(Debug, clap::Subcommand)]
+pub(crate) enum ProjectCommand {
+    /// Make a project; what is deployed into one needs it to be there
+    Create(ProjectNameArgs),
+    /// List the projects that you may see, with how much is in them
+    Ls(ShowArgs),
+    /// Remove a project; refused while anything is in it
+    Rm(ProjectNameArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProjectNameArgs {
+    /// Name of the project: lower-case letters, digits, inner dashes
+    pub(crate) name: ProjectName,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
 pub(crate) enum VolumeCommand {
     /// List volumes
-    Ls(ShowArgs),
+    Ls(OfProjectArgs),
     /// Show one volume, or those of all slots
     Inspect(ShowVolumeArgs),
     /// Remove a volume with its data; refused while something uses it
@@ -193,7 +223,7 @@ pub(crate) struct VolumeNameArgs {
     pub(crate) name: String,
 
     /// Its project
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, env = "KNIT_PROJECT", default_value = "default")]
     pub(crate) project: ProjectName,
 }
 
@@ -208,7 +238,7 @@ pub(crate) enum NetworkCommand {
     /// Make a network; nodes get it once something there joins it
     Create(CreateNetworkArgs),
     /// List networks
-    Ls(ShowArgs),
+    Ls(OfProjectArgs),
     /// Show one network
     Inspect(ShowNetworkArgs),
     /// Remove a network; refused while a deployment names it
@@ -222,7 +252,7 @@ pub(crate) struct NetworkNameArgs {
     pub(crate) name: String,
 
     /// Its project
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, env = "KNIT_PROJECT", default_value = "default")]
     pub(crate) project: ProjectName,
 }
 

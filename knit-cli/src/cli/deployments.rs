@@ -15,7 +15,7 @@ pub(crate) struct NameArgs {
     pub(crate) name: DeploymentName,
 
     /// Its project
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, env = "KNIT_PROJECT", default_value = "default")]
     pub(crate) project: ProjectName,
 }
 
@@ -39,6 +39,11 @@ pub(crate) struct DeployArgs {
     /// Manifest in YAML, JSON or TOML; `-` reads standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: PathBuf,
+
+    /// Its project; the manifest must name the same or none [default: the manifest's, else
+    /// `default`]
+    #[arg(short, long, env = "KNIT_PROJECT")]
+    pub(crate) project: Option<ProjectName>,
 
     /// Show what would happen, slot by slot; nothing does
     #[arg(long, conflicts_with = "detach")]
@@ -87,7 +92,7 @@ pub(crate) struct ScaleArgs {
     pub(crate) targets: Vec<(DeploymentName, u32)>,
 
     /// Their project
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, env = "KNIT_PROJECT", default_value = "default")]
     pub(crate) project: ProjectName,
 
     #[command(flatten)]
@@ -154,9 +159,10 @@ pub(crate) struct StatusArgs {
     /// Only this deployment
     pub(crate) name: Option<DeploymentName>,
 
-    /// Its project
-    #[arg(short, long, default_value = "default")]
-    pub(crate) project: ProjectName,
+    /// Its project, `default` when none is named; without NAME only this project [default: all that
+    /// you may see]
+    #[arg(short, long, env = "KNIT_PROJECT")]
+    pub(crate) project: Option<ProjectName>,
 
     #[command(flatten)]
     pub(crate) show: ShowArgs,
@@ -169,7 +175,7 @@ pub(crate) struct WhyArgs {
     pub(crate) name: (DeploymentName, Option<u32>),
 
     /// Its project
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, env = "KNIT_PROJECT", default_value = "default")]
     pub(crate) project: ProjectName,
 
     #[command(flatten)]

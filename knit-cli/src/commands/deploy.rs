@@ -21,7 +21,7 @@ use crate::server;
 pub(super) async fn run(args: DeployArgs) -> anyhow::Result<ExitCode> {
     let text = read(&args.file)?;
     let format = format_of(&args.file, &text);
-    let spec = match spec::parse(&text, format) {
+    let spec = match spec::parse_in(&text, format, args.project.as_ref()) {
         Ok(spec) => spec,
         Err(problems) => {
             let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -51,7 +51,7 @@ async fn plan_only(
     text: String,
     format: Format,
 ) -> anyhow::Result<ExitCode> {
-    let plan = client.plan(text, format).await?;
+    let plan = client.plan(args.project.as_ref(), text, format).await?;
     let render = |plan: &_, wide| plan::render(plan, spec, wide);
     terminal::print_value(args.output, &plan, |plan| plan.name.to_string(), render)?;
     Ok(ExitCode::SUCCESS)
@@ -66,7 +66,7 @@ async fn deploy(
     // From here on Ctrl-C is ours: nobody is to be left in doubt about what the server does.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let accepted = tokio::select! {
-        sent = client.deploy(text, format) => sent?,
+        sent = client.deploy_in(args.project.as_ref(), text, format) => sent?,
         _ = interrupt.recv() => {
             eprintln("interrupted while the manifest was sent: `knit status` shows whether it was taken");
             return Ok(Outcome::Interrupted.exit_code());

@@ -5,24 +5,25 @@ use std::process::ExitCode;
 use knit_rpc::api::DeploymentView;
 use knit_runtime::terminal;
 
-use super::{network, node, show, volume};
+use super::{network, node, show as shown, volume};
 use crate::cli::{ListArgs, What};
 use crate::server;
 
 pub(super) async fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let output = args.show.output;
+    let (project, show) = (args.of.project.as_ref(), &args.of.show);
+    let output = show.output;
     match args.what {
-        What::Nodes => return node::list(args.show).await,
-        What::Volumes => volume::list(args.show).await?,
-        What::Networks => network::list(args.show).await?,
+        What::Nodes => return node::list(args.of.show).await,
+        What::Volumes => volume::list(args.of).await?,
+        What::Networks => network::list(args.of).await?,
         What::Deployments => {
-            let deployments = server::find(&args.show.server).await?.deployments().await?;
+            let deployments = server::find(&show.server).await?.deployments(project).await?;
             let name = |view: &DeploymentView| view.name.to_string();
-            terminal::print_rows(output, &deployments, name, show::deployments)?;
+            terminal::print_rows(output, &deployments, name, shown::deployments)?;
         }
         What::Instances => {
-            let instances = server::find(&args.show.server).await?.instances().await?;
-            terminal::print_rows(output, &instances, show::instance_name, show::instances)?;
+            let instances = server::find(&show.server).await?.instances(project).await?;
+            terminal::print_rows(output, &instances, shown::instance_name, shown::instances)?;
         }
     }
     Ok(ExitCode::SUCCESS)

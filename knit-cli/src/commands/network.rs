@@ -8,7 +8,7 @@ use knit_runtime::terminal::table::{Cell, Table};
 use knit_runtime::terminal::{self, eprintln};
 
 use super::show::ago;
-use crate::cli::{CreateNetworkArgs, NetworkCommand, ShowArgs};
+use crate::cli::{CreateNetworkArgs, NetworkCommand, OfProjectArgs};
 use crate::server;
 
 pub(super) async fn run(command: NetworkCommand) -> anyhow::Result<ExitCode> {
@@ -49,10 +49,10 @@ async fn create(args: CreateNetworkArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) async fn list(args: ShowArgs) -> anyhow::Result<()> {
-    let client = server::find(&args.server).await?;
-    let networks = client.networks().await?;
-    terminal::print_rows(args.output, &networks, name, table)?;
+pub(super) async fn list(args: OfProjectArgs) -> anyhow::Result<()> {
+    let client = server::find(&args.show.server).await?;
+    let networks = client.networks(args.project.as_ref()).await?;
+    terminal::print_rows(args.show.output, &networks, name, table)?;
     Ok(())
 }
 

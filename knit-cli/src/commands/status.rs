@@ -17,8 +17,8 @@ pub(super) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let (project, name) = (args.project, args.name);
     let client = server::find(&args.show.server).await?;
     let deployments = match &name {
-        Some(name) => vec![client.deployment(&project, name).await?],
-        None => client.deployments().await?,
+        Some(name) => vec![client.deployment(&project.unwrap_or_default(), name).await?],
+        None => client.deployments(project.as_ref()).await?,
     };
     match output {
         Output::Table | Output::Wide => {

@@ -7,7 +7,7 @@ use knit_runtime::terminal::table::{Cell, Table};
 use knit_runtime::terminal::{self, Colour, eprintln};
 
 use super::show::ago;
-use crate::cli::{ShowArgs, VolumeCommand};
+use crate::cli::{OfProjectArgs, VolumeCommand};
 use crate::server;
 
 pub(super) async fn run(command: VolumeCommand) -> anyhow::Result<ExitCode> {
@@ -28,10 +28,10 @@ pub(super) async fn run(command: VolumeCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn list(args: ShowArgs) -> anyhow::Result<()> {
-    let client = server::find(&args.server).await?;
-    let volumes = client.volumes().await?;
-    terminal::print_rows(args.output, &volumes, name, table)?;
+pub(super) async fn list(args: OfProjectArgs) -> anyhow::Result<()> {
+    let client = server::find(&args.show.server).await?;
+    let volumes = client.volumes(args.project.as_ref()).await?;
+    terminal::print_rows(args.show.output, &volumes, name, table)?;
     Ok(())
 }
 

@@ -34,6 +34,7 @@ impl Server {
             .env("KNIT_SERVER", &self.url)
             .env_remove("KNIT_TOKEN")
             .env_remove("KNIT_TOKEN_FILE")
+            .env_remove("KNIT_PROJECT")
             .env("XDG_CONFIG_HOME", "/nonexistent")
             .env("NO_COLOR", "1")
             .output()
@@ -312,6 +313,13 @@ fn each_command_asks_its_own_path() {
         ("network ls", "GET", "/v1/networks", 200, json!([])),
         ("network rm backend", "DELETE", "/v1/networks/backend?project=default", 204, json!({})),
         ("list volumes", "GET", "/v1/volumes", 200, json!([])),
+        ("list volumes -p shop", "GET", "/v1/volumes?project=shop", 200, json!([])),
+        ("list instances -p shop", "GET", "/v1/instances?project=shop", 200, json!([])),
+        ("list deployments -p shop", "GET", "/v1/deployments?project=shop", 200, json!([])),
+        ("status -p shop", "GET", "/v1/deployments?project=shop", 200, json!([])),
+        ("network ls -p shop", "GET", "/v1/networks?project=shop", 200, json!([])),
+        ("project ls", "GET", "/v1/projects", 200, json!([])),
+        ("project rm shop", "DELETE", "/v1/projects/shop", 204, json!({})),
     ] {
         let request: &'static str = format!("{method} {path}").leak();
         let server = Server::new(&[(request, status, body)]);
@@ -333,4 +341,23 @@ fn a_network_is_made_as_it_was_described() {
     let (code, told) = ended(&server.knit(&line));
     assert_eq!(code, Some(0), "{told}");
     assert_eq!(server.asked(), [format!("POST /v1/networks?project=default {spec}")]);
+}
+
+#[test]
+fn a_manifest_goes_into_the_project_that_is_named_unless_it_names_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, named) = (dir.path().join("plain.yaml"), dir.path().join("named.yaml"));
+    std::fs::write(&plain, "name: web\nimage: 'a:1'\n").unwrap();
+    std::fs::write(&named, "name: web\nproject: blog\nimage: 'a:1'\n").unwrap();
+    let answer = json!({"project": "shop", "name": "web", "revision": 1, "unchanged": false});
+    let server = Server::new(&[("POST /v1/deployments?project=shop", 202, answer)]);
+    let deploy = |file: &std::path::Path| {
+        ended(&server.knit(&["deploy", "-d", "-p", "shop", "-f", file.to_str().unwrap()]))
+    };
+    let (code, told) = deploy(&plain);
+    assert_eq!((code, told.as_str()), (Some(0), "web revision 1 accepted\n"));
+    let (code, told) = deploy(&named);
+    let why = ":2:10: project: is blog, but this was to go into project shop: which is it?";
+    assert!(code == Some(1) && told.contains(why), "{told}");
+    assert_eq!(server.asked().len(), 1, "nothing was sent");
 }

@@ -5,6 +5,7 @@
 //! | look at a project's deployments, volumes, networks | viewer | that project |
 //! | look at the nodes | viewer | any project |
 //! | deploy, scale, stop, remove, with networks and volumes | deployer | that project |
+//! | make and remove projects | admin | all |
 //! | take nodes in and out of use | operator | all |
 //! | make, see and revoke tokens | admin | what the token holds for |
 //! | read the audit | admin | all |
@@ -32,6 +33,8 @@ pub enum Action {
     ViewNodes,
     /// Deploy and all that changes what a project has.
     Deploy,
+    /// Make and remove projects.
+    ManageProjects,
     /// Take nodes in and out of use.
     ManageNodes,
     /// Make, see and revoke tokens.
@@ -41,10 +44,11 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::View,
         Self::ViewNodes,
         Self::Deploy,
+        Self::ManageProjects,
         Self::ManageNodes,
         Self::ManageTokens,
         Self::ReadAudit,
@@ -55,7 +59,7 @@ impl Action {
             Self::View | Self::ViewNodes => Role::Viewer,
             Self::Deploy => Role::Deployer,
             Self::ManageNodes => Role::Operator,
-            Self::ManageTokens | Self::ReadAudit => Role::Admin,
+            Self::ManageProjects | Self::ManageTokens | Self::ReadAudit => Role::Admin,
         }
     }
 
@@ -65,6 +69,7 @@ impl Action {
             Self::View => "look",
             Self::ViewNodes => "look at the nodes",
             Self::Deploy => "change anything",
+            Self::ManageProjects => "make and remove projects",
             Self::ManageNodes => "manage nodes",
             Self::ManageTokens => "manage tokens",
             Self::ReadAudit => "read the audit",
@@ -141,12 +146,14 @@ mod tests {
     /// Every action on every kind of resource: the least role of all, and of project `shop` alone.
     #[test]
     fn every_pair_of_role_and_action() {
-        use Action::{Deploy, ManageNodes, ManageTokens, ReadAudit, View, ViewNodes};
+        use Action::{
+            Deploy, ManageNodes, ManageProjects, ManageTokens, ReadAudit, View, ViewNodes,
+        };
         use Role::{Admin, Deployer, Operator, Viewer};
         let (shop, other): (ProjectName, ProjectName) =
             ("shop".parse().unwrap(), "other".parse().unwrap());
         let (in_shop, everywhere) = (projects(&["shop"]), Scope::All);
-        let table: [(Action, Resource<'_>, Role, Option<Role>); 13] = [
+        let table: [(Action, Resource<'_>, Role, Option<Role>); 14] = [
             (View, Resource::Project(&shop), Viewer, Some(Viewer)),
             (View, Resource::Project(&other), Viewer, None),
             (View, Resource::Cluster, Viewer, None),
@@ -154,6 +161,7 @@ mod tests {
             (Deploy, Resource::Project(&shop), Deployer, Some(Deployer)),
             (Deploy, Resource::Project(&other), Deployer, None),
             (Deploy, Resource::Cluster, Deployer, None),
+            (ManageProjects, Resource::Cluster, Admin, None),
             (ManageNodes, Resource::Cluster, Operator, None),
             (ManageTokens, Resource::Cluster, Admin, None),
             (ManageTokens, Resource::Token(&in_shop), Admin, Some(Admin)),

@@ -22,6 +22,7 @@ pub mod observed;
 pub mod placement;
 pub mod plan;
 pub mod preview;
+pub mod projects;
 pub mod revise;
 pub mod rollout;
 pub mod snapshot;

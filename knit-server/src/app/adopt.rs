@@ -1,7 +1,10 @@
 //! Taking in what a node runs and this server has forgotten.
 
+use std::collections::BTreeSet;
+
+use knit_rpc::Timestamp;
 use knit_rpc::event::EventKind;
-use knit_rpc::id::NodeId;
+use knit_rpc::id::{NodeId, ProjectName};
 use knit_rpc::signed::{self, Context};
 use knit_runtime::clock;
 use knit_server_core::adoption::{self, Adoption};
@@ -34,7 +37,8 @@ impl App {
         node.published = node.published.max(held.assignment.generation);
         node.generation =
             assignment::next(node.generation.max(held.assignment.generation), world.snapshot.epoch);
-        self.store_adoption(&adoption, &node).await?;
+        let unknown = unknown_projects(world, &adoption);
+        self.store_adoption(&adoption, &node, &unknown, now).await?;
         tracing::info!(
             node.id = %node_id,
             deployments = adoption.deployments.len(),
@@ -42,6 +46,7 @@ impl App {
             "took in what the node runs"
         );
         adoption.apply(&mut world.snapshot);
+        world.projects.extend(unknown.into_iter().map(|project| (project, now)));
         world.snapshot.nodes.insert(node_id.clone(), node);
         world.mark_all();
         for deployment in adoption.deployments.into_values() {
@@ -79,8 +84,13 @@ impl App {
         &self,
         adoption: &Adoption,
         node: &knit_server_core::Node,
+        projects: &BTreeSet<ProjectName>,
+        now: Timestamp,
     ) -> Result<(), AppError> {
         let mut write = self.store.begin().await?;
+        for project in projects {
+            store::projects::put(&mut write, project, now).await?;
+        }
         for deployment in adoption.deployments.values() {
             store::deployments::put(&mut write, deployment).await?;
         }
@@ -94,4 +104,11 @@ impl App {
         store::commit(write).await?;
         Ok(())
     }
+}
+
+/// The projects of what was taken in that this server forgot as well.
+fn unknown_projects(world: &World, adoption: &Adoption) -> BTreeSet<ProjectName> {
+    let of_deployments = adoption.deployments.values().map(|deployment| &deployment.spec.project);
+    let named = of_deployments.chain(adoption.volumes.keys().map(|volume| &volume.project));
+    named.filter(|project| !world.projects.contains_key(project)).cloned().collect()
 }

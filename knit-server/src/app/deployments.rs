@@ -27,6 +27,7 @@ impl App {
         expected: Option<u64>,
     ) -> Result<Accepted, AppError> {
         let mut world = self.world().await;
+        world.check_project(&spec.project).map_err(|problem| AppError::Invalid(vec![problem]))?;
         let spec = networks::resolve(&world.snapshot, spec);
         let spec = validate(spec).map_err(AppError::Invalid)?;
         let known = world.snapshot.named(&spec.get().project, &spec.get().name).cloned();
@@ -46,6 +47,7 @@ impl App {
         expected: Option<u64>,
     ) -> Result<PlanView, AppError> {
         let world = self.world().await;
+        world.check_project(&spec.project).map_err(|problem| AppError::Invalid(vec![problem]))?;
         let spec = networks::resolve(&world.snapshot, spec);
         let spec = validate(spec).map_err(AppError::Invalid)?.into_inner();
         check_revision(world.snapshot.named(&spec.project, &spec.name), &spec.name, expected)?;

@@ -45,6 +45,8 @@ impl App {
             return Err(AppError::Fields { what: "network", fields });
         }
         let mut world = self.world().await;
+        let missing = |problem| AppError::Fields { what: "network", fields: vec![problem] };
+        world.check_project(&spec.project).map_err(missing)?;
         let key = (spec.project.clone(), spec.name.clone());
         if world.snapshot.networks.contains_key(&key) {
             return Err(AppError::Conflict(format!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use knit_rpc::Timestamp;
 use knit_rpc::access::{MintedToken, NewToken, TOKEN_TTL_MAX_SECS, Token, TokenView};
 use knit_rpc::access::{Role, Scope};
-use knit_rpc::id::{IdError, TokenId};
+use knit_rpc::id::{IdError, ProjectName, TokenId};
 use knit_runtime::clock;
 use knit_server_core::access::{Action, Actor, Resource, allowed};
 
@@ -41,6 +41,20 @@ pub enum Holder {
 impl Tokens {
     pub(super) fn new(tokens: BTreeMap<TokenId, StoredToken>) -> Self {
         Self { held: RwLock::new(tokens), ..Self::default() }
+    }
+
+    /// Held while the tokens do not change.
+    pub(super) async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
+    /// The ids of those that hold for a project by its name.
+    pub(super) fn naming(&self, project: &ProjectName) -> Vec<String> {
+        let held = self.held();
+        let names = |view: &&TokenView| {
+            view.projects.as_ref().is_some_and(|projects| projects.contains(project))
+        };
+        held.values().map(|token| &token.view).filter(names).map(|v| v.id.to_string()).collect()
     }
 
     fn get(&self, id: &TokenId) -> Option<StoredToken> {
@@ -122,7 +136,12 @@ impl App {
     ) -> Result<MintedToken, AppError> {
         allowed(actor, Action::ManageTokens, Resource::Token(&new.scope()))
             .map_err(|denied| AppError::Refused(denied.to_string()))?;
-        let _changing = self.tokens.changing.lock().await;
+        let world = self.world().await;
+        for project in new.projects.iter().flatten() {
+            let missing = |problem| AppError::Fields { what: "token", fields: vec![problem] };
+            world.check_project(project).map_err(missing)?;
+        }
+        let _changing = self.tokens.changing().await;
         if self.tokens.held().len() >= TOKENS_MAX {
             let message = format!("there are {TOKENS_MAX} tokens already: revoke some");
             return Err(AppError::Conflict(message));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use knit_rpc::Timestamp;
 use knit_rpc::api::Unplaced;
-use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
+use knit_rpc::id::{DeploymentId, NodeId, ProjectName, SpecHash};
 use knit_rpc::message::Generation;
 use knit_server_core::liveness::Verdicts;
 use knit_server_core::status::{Asking, MeshView};
@@ -25,6 +25,8 @@ pub struct World {
     pub registered: BTreeMap<NodeId, Timestamp>,
     /// Nodes that were removed, with the generation of the empty assignment that is their last.
     pub removed: BTreeMap<NodeId, Generation>,
+    /// Projects, with the moment that each was made.
+    pub projects: BTreeMap<ProjectName, Timestamp>,
     /// Hosts that ask to join.
     pub asking: BTreeMap<NodeId, Asking>,
     /// Hosts that shall not be asked about again.
@@ -38,6 +40,7 @@ impl World {
         last_reports: BTreeMap<NodeId, StoredReport>,
         removed: BTreeMap<NodeId, Generation>,
         rejected: BTreeSet<NodeId>,
+        projects: BTreeMap<ProjectName, Timestamp>,
     ) -> Self {
         Self {
             snapshot,
@@ -48,6 +51,7 @@ impl World {
             reported: BTreeSet::new(),
             registered: BTreeMap::new(),
             removed,
+            projects,
             asking: BTreeMap::new(),
             rejected,
             // What a former life left undone is found by looking at everything once.
@@ -144,7 +148,13 @@ mod tests {
     #[test]
     fn what_was_not_looked_at_waits_on_and_what_is_not_at_rest_is_looked_at_again() {
         let snapshot = Snapshot::empty(ClusterId::from_bytes([9; 16]), Timestamp::default());
-        let mut world = World::new(snapshot, BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut world = World::new(
+            snapshot,
+            BTreeMap::new(),
+            BTreeMap::new(),
+            BTreeSet::new(),
+            BTreeMap::new(),
+        );
         let changed = world.planned(&waiting(&[1, 2]), [id(2)].into());
         assert_eq!(changed, [id(1), id(2)].into());
         assert_eq!(world.dirty(), &Dirty::Deployments([id(2)].into()));

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use knit_rpc::api::{Accepted, DeploymentView, ErrorBody, FieldProblem, PlanView};
-use knit_rpc::spec::{DeploymentSpec, Format, Problems, parse};
+use knit_rpc::spec::{DeploymentSpec, Format, Problems, parse_in};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -14,7 +14,7 @@ use super::Shared;
 use super::access::Caller;
 use super::audit::Subject;
 use super::error::{ApiError, summary};
-use super::params::{Expected, InProject, listed, names};
+use super::params::{Expected, InProject, listed, names, project_name};
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct PlanOnly {
@@ -40,7 +40,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<InProject>,
 ) -> Result<Json<Vec<DeploymentView>>, ApiError> {
-    let project = listed(&caller, query.project)?;
+    let project = listed(&shared.app, &caller, query.project).await?;
     let mut found = shared.app.deployments(project.as_ref()).await;
     found.retain(|view| caller.sees(&view.project));
     Ok(Json(found))
@@ -49,7 +49,7 @@ pub async fn list(
 /// Takes a deployment in; it is carried out from then on, whoever watches. Or only says what would
 /// happen.
 #[utoipa::path(
-    post, path = "/deployments", params(Expected, PlanOnly),
+    post, path = "/deployments", params(InProject, Expected, PlanOnly),
     request_body(
         description = "The manifest",
         content(
@@ -69,6 +69,7 @@ pub async fn list(
 pub async fn submit(
     State(shared): State<Shared>,
     caller: Caller,
+    Query(of): Query<InProject>,
     Query(query): Query<Expected>,
     Query(only): Query<PlanOnly>,
     headers: HeaderMap,
@@ -77,7 +78,8 @@ pub async fn submit(
     let format = format_of(&headers)?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| ApiError::invalid("the manifest is not UTF-8 text", Vec::new()))?;
-    let spec = parse(text, format).map_err(problems)?;
+    let project = of.project.map(project_name).transpose()?;
+    let spec = parse_in(text, format, project.as_ref()).map_err(problems)?;
     if only.plan_only {
         caller.views(&spec.project)?;
         let plan = shared.app.plan_only(spec, query.revision).await?;

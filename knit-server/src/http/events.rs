@@ -9,13 +9,17 @@ use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{self, KeepAlive, Sse};
 use futures_util::stream::{self, Stream, StreamExt as _};
+use knit_rpc::api::ErrorBody;
 use knit_rpc::event::Event;
+use knit_rpc::id::ProjectName;
 use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use utoipa::IntoParams;
 
 use super::Shared;
 use super::access::Caller;
+use super::error::ApiError;
+use super::params::{InProject, listed};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -27,22 +31,35 @@ pub struct After {
 
 /// Streams events (`text/event-stream`); `Last-Event-ID` or `after` continues where it broke off.
 #[utoipa::path(
-    get, path = "/events", params(After),
-    responses((status = 200, content_type = "text/event-stream", body = String))
+    get, path = "/events", params(After, InProject),
+    responses(
+        (status = 200, content_type = "text/event-stream", body = String),
+        (status = 400, body = ErrorBody)
+    )
 )]
 pub async fn events(
     State(shared): State<Shared>,
     caller: Caller,
     Query(query): Query<After>,
+    Query(of): Query<InProject>,
     headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, ApiError> {
+    let only = listed(&shared.app, &caller, of.project).await?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let (missed, live) = shared.app.feed.watch(last.or(query.after));
     let stream = stream::unfold((VecDeque::from(missed), live), next)
-        .filter(move |event| ready(event.kind.project().is_none_or(|of| caller.sees(of))))
+        .filter(move |event| ready(is_shown(event, &caller, only.as_ref())))
         .map(|event| Ok(written(&event)))
         .take_until(shared.stop.clone().cancelled_owned());
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// What belongs to no project is news for everybody who did not ask for one.
+fn is_shown(event: &Event, caller: &Caller, only: Option<&ProjectName>) -> bool {
+    match event.kind.project() {
+        Some(project) => only.is_none_or(|only| project == only) && caller.sees(project),
+        None => only.is_none(),
+    }
 }
 
 type Source = (VecDeque<Event>, Receiver<Event>);

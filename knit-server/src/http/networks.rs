@@ -5,14 +5,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use knit_rpc::api::{ErrorBody, NetworkView};
-use knit_rpc::id::ProjectName;
 use knit_rpc::message::NetworkSpec;
 
 use super::Shared;
 use super::access::Caller;
 use super::audit::Subject;
 use super::error::ApiError;
-use super::params::{InProject, body, listed, project_name, project_or_default};
+use super::params::{InProject, agreed_project, body, listed, project_or_default};
 
 /// Lists networks that users made.
 #[utoipa::path(
@@ -24,7 +23,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<InProject>,
 ) -> Result<Json<Vec<NetworkView>>, ApiError> {
-    let project = listed(&caller, query.project)?;
+    let project = listed(&shared.app, &caller, query.project).await?;
     let mut found = shared.app.networks(project.as_ref()).await;
     found.retain(|view| caller.sees(&view.network.project));
     Ok(Json(found))
@@ -46,16 +45,7 @@ pub async fn create(
     bytes: Bytes,
 ) -> Result<(StatusCode, Extension<Subject>, Json<NetworkView>), ApiError> {
     let mut spec: NetworkSpec = body(&bytes, &["project", "name", "driver", "subnet", "internal"])?;
-    if let Some(project) = query.project.map(project_name).transpose()? {
-        if spec.project != ProjectName::default() && spec.project != project {
-            let message = format!(
-                "the query says project {project}, the body says {}: which is it?",
-                spec.project
-            );
-            return Err(ApiError::invalid(message, Vec::new()));
-        }
-        spec.project = project;
-    }
+    spec.project = agreed_project(query.project, &bytes)?;
     caller.deploys(&spec.project)?;
     let made = shared.app.create_network(spec).await?;
     let subject = format!("network {}/{}", made.network.project, made.network.name);

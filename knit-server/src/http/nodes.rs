@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 use super::Shared;
 use super::access::Caller;
 use super::error::ApiError;
-use super::params::body;
+use super::params::{InProject, body, listed};
 
 /// Lists hosts: nodes, and mesh peers without an agent.
 #[utoipa::path(get, path = "/nodes", responses((status = 200, body = Vec<NodeView>)))]
@@ -147,11 +147,20 @@ pub async fn join_token(
 }
 
 /// Lists instances: those wanted, and those that nodes still have.
-#[utoipa::path(get, path = "/instances", responses((status = 200, body = Vec<InstanceView>)))]
-pub async fn instances(State(shared): State<Shared>, caller: Caller) -> Json<Vec<InstanceView>> {
+#[utoipa::path(
+    get, path = "/instances", params(InProject),
+    responses((status = 200, body = Vec<InstanceView>), (status = 400, body = ErrorBody))
+)]
+pub async fn instances(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Query(query): Query<InProject>,
+) -> Result<Json<Vec<InstanceView>>, ApiError> {
+    let project = listed(&shared.app, &caller, query.project).await?;
     let mut found = shared.app.instances().await;
+    found.retain(|view| project.as_ref().is_none_or(|project| view.project == *project));
     found.retain(|view| caller.sees(&view.project));
-    Json(found)
+    Ok(Json(found))
 }
 
 /// Registers a node or renews its token. Both bodies travel signed:

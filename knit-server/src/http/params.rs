@@ -9,6 +9,7 @@ use utoipa::IntoParams;
 
 use super::access::Caller;
 use super::error::ApiError;
+use crate::app::App;
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct InProject {
@@ -36,14 +37,39 @@ pub(super) fn project_or_default(project: Option<String>) -> Result<ProjectName,
     project.map_or_else(|| Ok(ProjectName::default()), project_name)
 }
 
-/// The project that a list is asked for, if it is one; the caller may look at it.
-pub(super) fn listed(
+/// The project that a list is asked for, if it is one: it exists, and the caller may look at it.
+pub(super) async fn listed(
+    app: &App,
     caller: &Caller,
     project: Option<String>,
 ) -> Result<Option<ProjectName>, ApiError> {
-    let project = project.map(project_name).transpose()?;
-    project.as_ref().map(|project| caller.views(project)).transpose()?;
-    Ok(project)
+    let Some(project) = project.map(project_name).transpose()? else { return Ok(None) };
+    caller.views(&project)?;
+    app.expect_project(&project).await?;
+    Ok(Some(project))
+}
+
+/// The project that a query names, or a JSON body by its key `project`, or both alike.
+pub(super) fn agreed_project(
+    query: Option<String>,
+    bytes: &Bytes,
+) -> Result<ProjectName, ApiError> {
+    #[derive(Default, Deserialize)]
+    struct Named {
+        project: Option<String>,
+    }
+    let named: Named = serde_json::from_slice(bytes).unwrap_or_default();
+    let query = query.map(project_name).transpose()?;
+    let body = named.project.map(project_name).transpose()?;
+    match (query, body) {
+        (Some(query), Some(body)) if query != body => {
+            let message =
+                format!("the query says project {query}, the body says {body}: which is it?");
+            Err(ApiError::invalid(message, Vec::new()))
+        }
+        (Some(project), _) | (None, Some(project)) => Ok(project),
+        (None, None) => Ok(ProjectName::default()),
+    }
 }
 
 pub(super) fn project_name(text: String) -> Result<ProjectName, ApiError> {
@@ -70,6 +96,27 @@ mod tests {
     use knit_rpc::api::{RollbackRequest, ScaleRequest};
 
     use super::*;
+
+    #[test]
+    fn query_and_body_agree_on_the_project() {
+        let agreed = |query: Option<&str>, body: &'static str| {
+            agreed_project(query.map(str::to_owned), &Bytes::from_static(body.as_bytes())).ok()
+        };
+        for (query, body, project) in [
+            (None, "{}", Some("default")),
+            (None, r#"{"project":"shop"}"#, Some("shop")),
+            (Some("shop"), "{}", Some("shop")),
+            (Some("shop"), r#"{"project":"shop"}"#, Some("shop")),
+            (Some("shop"), r#"{"project":"default"}"#, None),
+            (Some("Shop"), "{}", None),
+        ] {
+            assert_eq!(
+                agreed(query, body).as_ref().map(ProjectName::as_str),
+                project,
+                "{query:?} {body}"
+            );
+        }
+    }
 
     #[test]
     fn a_body_is_read_strictly() {

@@ -20,7 +20,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<InProject>,
 ) -> Result<Json<Vec<VolumeView>>, ApiError> {
-    let project = listed(&caller, query.project)?;
+    let project = listed(&shared.app, &caller, query.project).await?;
     let mut found = shared.app.volumes(project.as_ref()).await;
     found.retain(|view| caller.sees(&view.volume.project));
     Ok(Json(found))

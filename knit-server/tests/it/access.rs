@@ -11,14 +11,14 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 use crate::support::process::{Program, command};
-use crate::support::{Home, Server, eventually, token};
+use crate::support::{Home, Server, eventually, project, token};
 
 /// What answers without a token, by `METHOD PATH`.
 const OPEN: [&str; 4] =
     ["GET /v1/ping", "GET /v1/healthz", "GET /v1/identity", "POST /v1/nodes/register"];
 
 /// What a viewer, a deployer and an operator of all projects may do; an admin may do the rest too.
-const VIEWER: [&str; 17] = [
+const VIEWER: [&str; 19] = [
     "GET /openapi.json",
     "GET /v1/whoami",
     "GET /v1/tokens",
@@ -28,6 +28,8 @@ const VIEWER: [&str; 17] = [
     "GET /v1/deployments/{name}/rollout",
     "GET /v1/deployments/{name}/why",
     "GET /v1/deployments/{name}/why-not",
+    "GET /v1/projects",
+    "GET /v1/projects/{name}",
     "GET /v1/volumes",
     "GET /v1/volumes/{name}",
     "GET /v1/networks",
@@ -57,8 +59,14 @@ const OPERATOR: [&str; 5] = [
     "POST /v1/nodes/{node}/reject",
     "POST /v1/join-tokens",
 ];
-const ADMIN: [&str; 4] =
-    ["POST /v1/tokens", "DELETE /v1/tokens/{id}", "GET /v1/audit", "GET /v1/audit/check"];
+const ADMIN: [&str; 6] = [
+    "POST /v1/projects",
+    "DELETE /v1/projects/{name}",
+    "POST /v1/tokens",
+    "DELETE /v1/tokens/{id}",
+    "GET /v1/audit",
+    "GET /v1/audit/check",
+];
 
 /// Every operation of the API, as its own document lists them.
 async fn operations(server: &Server) -> Vec<String> {
@@ -79,6 +87,7 @@ async fn operations(server: &Server) -> Vec<String> {
 fn request(server: &Server, operation: &str, project: &str) -> RequestBuilder {
     let (method, path) = operation.split_once(' ').expect("METHOD PATH");
     let token = server.token.id().as_str();
+    let path = path.replace("/projects/{name}", &format!("/projects/{project}"));
     let path = path.replace("{name}", "none").replace("{node}", "none").replace("{step}", "pause");
     let path = path.replace("{id}", token);
     let method: Method = method.parse().expect("a method");
@@ -88,6 +97,7 @@ fn request(server: &Server, operation: &str, project: &str) -> RequestBuilder {
             format!(r#"{{"project":"{project}","name":"none","image":"a:1","replicas":0}}"#)
         }
         "POST /v1/networks" => format!(r#"{{"project":"{project}","name":"Not a name"}}"#),
+        "POST /v1/projects" => r#"{"name":"default"}"#.to_owned(),
         "POST /v1/deployments/{name}/scale" => r#"{"replicas":1}"#.to_owned(),
         _ => String::new(),
     };
@@ -161,9 +171,9 @@ async fn each_role_may_do_what_the_table_says_and_only_where_its_token_holds() {
             assert_eq!(of_all != 403, role >= least, "{role} of all, {operation}: {of_all}");
             let at_home = ask(&of_shop, "shop").await;
             let elsewhere = ask(&of_shop, "other").await;
-            let names_a_project = operation.contains("/deployments")
-                || operation.contains("/volumes")
-                || operation.contains("/networks");
+            let of_a_project =
+                ["/deployments", "/volumes", "/networks", "/instances", "/events", "/projects/"];
+            let names_a_project = of_a_project.iter().any(|part| operation.contains(part));
             let may_at_home = role >= least && least < Role::Operator;
             let is_of_cluster = OPERATOR.contains(&operation.as_str()) || least == Role::Admin;
             if is_of_cluster {
@@ -184,18 +194,19 @@ async fn lists_and_events_show_only_the_projects_of_the_token() {
     let shop = token(&server.app, "shop", Role::Deployer, Some(&["shop"])).await;
     let client = ApiClient::new(&server.url).unwrap().with_token(shop);
     let mut events = client.events(None).await.unwrap();
+    project(&server.app, "other").await;
     server.deploy("{name: secret, project: other, image: 'a:1', replicas: 0}").await;
     let manifest = "{name: web, project: shop, image: 'a:1', replicas: 0}";
     client.deploy(manifest.to_owned(), knit_rpc::spec::Format::Yaml).await.unwrap();
     let names: Vec<String> = client
-        .deployments()
+        .deployments(None)
         .await
         .unwrap()
         .into_iter()
         .map(|view| format!("{}/{}", view.project, view.name))
         .collect();
     assert_eq!(names, ["shop/web"]);
-    assert_eq!(server.api.deployments().await.unwrap().len(), 2);
+    assert_eq!(server.api.deployments(None).await.unwrap().len(), 2);
     let event = tokio::time::timeout(Duration::from_secs(10), events.next()).await;
     let event = event.expect("in time").unwrap().expect("an event");
     let of_shop = matches!(&event.kind, EventKind::DeploymentChanged { project, .. } if project.as_str() == "shop");

@@ -8,7 +8,7 @@ use knit_rpc::join::NewJoinToken;
 use sqlx::Connection as _;
 
 use crate::support::agent::Disk;
-use crate::support::{Home, Server, token};
+use crate::support::{Home, Server, project, token};
 
 async fn entries(server: &Server) -> Vec<AuditEntry> {
     server.api.audit(0).await.expect("the audit")
@@ -23,12 +23,13 @@ fn shown(entry: &AuditEntry) -> String {
 async fn what_changes_something_and_what_is_denied_is_written_down_in_a_chain() {
     let home = Home::new();
     let server = Server::start_on_disk(&home, &MemoryBus::new()).await;
+    project(&server.app, "shop").await;
     let viewer = token(&server.app, "looker", Role::Viewer, None).await;
     let viewer = ApiClient::new(&server.url).unwrap().with_token(viewer);
     server
         .deploy("{name: web, project: shop, image: 'a:1', replicas: 0, env: {KEY: s3cret}}")
         .await;
-    viewer.deployments().await.unwrap();
+    viewer.deployments(None).await.unwrap();
     viewer.undeploy(&"shop".parse().unwrap(), &"web".parse().unwrap()).await.unwrap_err();
     let wrong = Token::new(server.token.id().clone(), [9; 32]);
     let wrong = ApiClient::new(&server.url).unwrap().with_token(wrong);

@@ -74,6 +74,7 @@ async fn every_endpoint_answers_in_its_shape() {
         (Method::POST, "/v1/deployments", json, HELLO),
         (Method::GET, "/deployments/hello", json, ""),
         (Method::POST, "/deployments?revision=7", json, HELLO),
+        (Method::POST, "/deployments?project=shpo", json, HELLO),
         (
             Method::POST,
             "/deployments",
@@ -176,6 +177,8 @@ async fn the_document_lists_every_path_and_all_it_refers_to() {
             "/v1/nodes/{node}/approve",
             "/v1/nodes/{node}/reject",
             "/v1/ping",
+            "/v1/projects",
+            "/v1/projects/{name}",
             "/v1/tokens",
             "/v1/tokens/{id}",
             "/v1/volumes",

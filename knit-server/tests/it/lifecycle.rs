@@ -60,7 +60,7 @@ async fn a_deployment_runs_changes_and_goes() {
     .await;
     server.api.undeploy(&ProjectName::default(), &name("web")).await.unwrap();
     server.until_gone("web").await;
-    assert!(server.api.instances().await.unwrap().is_empty());
+    assert!(server.api.instances(None).await.unwrap().is_empty());
     server.stop().await;
 }
 

@@ -11,6 +11,7 @@ mod lifecycle;
 mod liveness;
 mod nodes;
 mod program;
+mod projects;
 mod rollouts;
 mod store;
 mod support;

@@ -141,7 +141,7 @@ async fn data_stays_where_it_is_until_somebody_gives_it_up() {
 
     server.api.undeploy_with_volumes(&project, &name).await.unwrap();
     eventually("the data is gone", || async {
-        let known = server.api.volumes().await.ok()?;
+        let known = server.api.volumes(None).await.ok()?;
         (known.is_empty() && agents[0].disk.volumes().is_empty()).then_some(())
     })
     .await;
@@ -162,9 +162,10 @@ async fn a_server_that_forgot_learns_where_data_is_from_the_nodes() {
     let bus = MemoryBus::new();
     let server = Server::start(&home, &bus).await;
     let _agent = Agent::join(&disk, &server.api, Arc::new(bus.client())).await;
-    let found =
-        eventually("it is known", || async { server.api.volumes().await.ok()?.into_iter().next() })
-            .await;
+    let found = eventually("it is known", || async {
+        server.api.volumes(None).await.ok()?.into_iter().next()
+    })
+    .await;
     assert_eq!((found.volume.to_string().as_str(), found.node), ("default/data.0", disk.node));
     server.stop().await;
 }

@@ -142,9 +142,20 @@ impl Server {
     }
 }
 
-/// Makes a token for the API.
+/// Makes a project, if there is none of that name.
+pub(crate) async fn project(app: &App, name: &str) {
+    let name = name.parse().expect("a name");
+    if app.project(&name).await.is_err() {
+        app.create_project(&name).await.expect("a project");
+    }
+}
+
+/// Makes a token for the API, and the projects that it names.
 pub(crate) async fn token(app: &App, name: &str, role: Role, projects: Option<&[&str]>) -> Token {
     let root = Actor { name: "tests".to_owned(), role: Role::Admin, scope: Scope::All };
+    for name in projects.into_iter().flatten() {
+        project(app, name).await;
+    }
     let named = |names: &[&str]| names.iter().map(|name| name.parse().expect("a name")).collect();
     let new = NewToken { name: name.to_owned(), role, projects: projects.map(named), ttl: None };
     let minted = app.create_token(&root, new).await.expect("a token");

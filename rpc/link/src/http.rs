@@ -7,6 +7,7 @@ mod events;
 mod login;
 mod networks;
 mod nodes;
+mod projects;
 mod status;
 mod tokens;
 mod volumes;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use knit_rpc::access::Token;
 use knit_rpc::api::{ErrorBody, InstanceView, Ping};
+use knit_rpc::id::ProjectName;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -146,8 +148,12 @@ impl ApiClient {
         Ok(body.into())
     }
 
-    pub async fn instances(&self) -> Result<Vec<InstanceView>, HttpError> {
-        self.get("/v1/instances").await
+    /// Of a project, or of all.
+    pub async fn instances(
+        &self,
+        project: Option<&ProjectName>,
+    ) -> Result<Vec<InstanceView>, HttpError> {
+        self.get(&list("/v1/instances", project)).await
     }
 
     /// Events as they happen, after the one with this sequence number.
@@ -225,6 +231,11 @@ impl ApiClient {
         }
         Err(refusal(response, status, url).await)
     }
+}
+
+/// The path of a list, of one project or of all.
+fn list(path: &str, project: Option<&ProjectName>) -> String {
+    project.map_or_else(|| path.to_owned(), |project| format!("{path}?project={project}"))
 }
 
 async fn refusal(response: Response, status: StatusCode, url: String) -> HttpError {

@@ -28,9 +28,13 @@ use crate::id::{DeploymentName, ProjectName};
 use leaf::{choice, optional, optional_text, pairs, parsed, words};
 
 /// Reads a deployment, or says all that is wrong, with what is known to be wrong already.
-pub(super) fn deployment(root: &Node, known: Vec<Problem>) -> Result<DeploymentSpec, Problems> {
+pub(super) fn deployment(
+    root: &Node,
+    known: Vec<Problem>,
+    project: Option<&ProjectName>,
+) -> Result<DeploymentSpec, Problems> {
     let mut reader = Reader::new(known);
-    let spec = read_deployment(&mut reader, root);
+    let spec = read_deployment(&mut reader, root, project);
     let mut problems = reader.problems;
     if let Some(spec) = &spec {
         for (field, message) in check::clashes(spec) {
@@ -47,15 +51,16 @@ pub(super) fn deployment(root: &Node, known: Vec<Problem>) -> Result<DeploymentS
     }
 }
 
-fn read_deployment(reader: &mut Reader, root: &Node) -> Option<DeploymentSpec> {
+fn read_deployment(
+    reader: &mut Reader,
+    root: &Node,
+    project: Option<&ProjectName>,
+) -> Option<DeploymentSpec> {
     let mut fields = reader.map(root, "")?;
     let name = fields
         .require(reader, "name", "every deployment has one")
         .and_then(|(path, node)| parsed(reader, node, &path, DeploymentName::parse));
-    let project = match fields.take("project") {
-        Some((path, node)) => parsed(reader, node, &path, ProjectName::parse),
-        None => Some(ProjectName::default()),
-    };
+    let project = read_project(reader, &mut fields, project);
     let placement = placement::read(reader, &mut fields);
     let update = optional(reader, &mut fields, "update", update::read).unwrap_or_default();
     let health = optional(reader, &mut fields, "health", health::read).unwrap_or_default();
@@ -69,6 +74,23 @@ fn read_deployment(reader: &mut Reader, root: &Node) -> Option<DeploymentSpec> {
     spec.health = health;
     spec.pull_policy = pull_policy.unwrap_or_default();
     Some(spec)
+}
+
+/// The project that the manifest names, else the one that it is for, else `default`.
+fn read_project(
+    reader: &mut Reader,
+    fields: &mut Fields<'_>,
+    wanted: Option<&ProjectName>,
+) -> Option<ProjectName> {
+    let Some((path, node)) = fields.take("project") else {
+        return Some(wanted.cloned().unwrap_or_default());
+    };
+    let named = parsed(reader, node, &path, ProjectName::parse)?;
+    if let Some(wanted) = wanted.filter(|wanted| **wanted != named) {
+        let message = format!("is {named}, but this was to go into project {wanted}: which is it?");
+        reader.report(&path, node.at, message);
+    }
+    Some(named)
 }
 
 const PULL_POLICIES: [(&str, PullPolicy); 3] = [

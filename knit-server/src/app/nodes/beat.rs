@@ -65,6 +65,7 @@ impl App {
         }
         let (behind, adopting) = (node.applied < node.generation, node.adopting);
         for name in volumes {
+            world.projects.entry(name.project.clone()).or_insert(now);
             world.snapshot.volumes.insert(name, volume_on(sender, now));
         }
         let answered = probes::answer(&mut world.snapshot, sender, &beat.probed, now);
@@ -109,6 +110,7 @@ impl App {
         let mut write = self.store.begin().await?;
         put(&mut write, node, epoch).await?;
         for name in volumes {
+            store::projects::put(&mut write, &name.project, now).await?;
             store::volumes::put(&mut write, name, &volume_on(&node.id, now)).await?;
         }
         store::commit(write).await?;

@@ -8,7 +8,7 @@ use reqwest::Method;
 
 use super::ask;
 use crate::support::agent::{Agent, Disk};
-use crate::support::{Home, Server, eventually};
+use crate::support::{Home, Server, eventually, project};
 
 /// Asks one after the other, all in JSON.
 async fn ask_all(server: &Server, asked: &[(Method, &str, &str)]) -> String {
@@ -128,10 +128,11 @@ async fn a_node_is_labelled_cordoned_and_removed() {
 #[tokio::test]
 async fn volumes_are_shown_and_removed_when_nobody_uses_them() {
     let (server, _bus, _agent) = with_node().await;
+    project(&server.app, "shop").await;
     server.deploy("{name: db, image: v1, volumes: [{name: data, path: /data}]}").await;
     server.until("db", DeploymentState::Running).await;
     eventually("its node has it", || async {
-        let views = server.api.volumes().await.ok()?;
+        let views = server.api.volumes(None).await.ok()?;
         (views.first()?.state == VolumeState::Present).then_some(())
     })
     .await;
@@ -160,6 +161,7 @@ async fn volumes_are_shown_and_removed_when_nobody_uses_them() {
 #[tokio::test]
 async fn networks_are_made_shown_and_removed() {
     let (server, _bus, _agent) = with_node().await;
+    project(&server.app, "shop").await;
     let told = ask_all(
         &server,
         &[

@@ -8,7 +8,7 @@ use knit_rpc::id::{DeploymentName, NodeId, ProjectName};
 use knit_rpc::spec::Format;
 use reqwest::{Method, RequestBuilder, header};
 
-use super::{ApiClient, HttpError};
+use super::{ApiClient, HttpError, list};
 
 /// What can be asked of a rollout that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +32,29 @@ impl RolloutStep {
 
 impl ApiClient {
     pub async fn deploy(&self, text: String, format: Format) -> Result<Accepted, HttpError> {
-        self.json(self.manifest("/v1/deployments", text, format)).await
+        self.deploy_in(None, text, format).await
     }
 
-    /// What `deploy` would lead to; nothing happens.
-    pub async fn plan(&self, text: String, format: Format) -> Result<PlanView, HttpError> {
-        self.json(self.manifest("/v1/deployments?plan_only=true", text, format)).await
+    /// Into this project, if the manifest names no other.
+    pub async fn deploy_in(
+        &self,
+        project: Option<&ProjectName>,
+        text: String,
+        format: Format,
+    ) -> Result<Accepted, HttpError> {
+        self.json(self.manifest(&list("/v1/deployments", project), text, format)).await
+    }
+
+    /// What `deploy_in` would lead to; nothing happens.
+    pub async fn plan(
+        &self,
+        project: Option<&ProjectName>,
+        text: String,
+        format: Format,
+    ) -> Result<PlanView, HttpError> {
+        let of = project.map(|project| format!("&project={project}")).unwrap_or_default();
+        let path = format!("/v1/deployments?plan_only=true{of}");
+        self.json(self.manifest(&path, text, format)).await
     }
 
     fn manifest(&self, path: &str, text: String, format: Format) -> RequestBuilder {
@@ -46,8 +63,12 @@ impl ApiClient {
             .body(text)
     }
 
-    pub async fn deployments(&self) -> Result<Vec<DeploymentView>, HttpError> {
-        self.get("/v1/deployments").await
+    /// Of a project, or of all.
+    pub async fn deployments(
+        &self,
+        project: Option<&ProjectName>,
+    ) -> Result<Vec<DeploymentView>, HttpError> {
+        self.get(&list("/v1/deployments", project)).await
     }
 
     pub async fn deployment(

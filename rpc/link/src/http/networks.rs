@@ -5,11 +5,15 @@ use knit_rpc::id::ProjectName;
 use knit_rpc::message::NetworkSpec;
 use reqwest::Method;
 
-use super::{ApiClient, HttpError};
+use super::{ApiClient, HttpError, list};
 
 impl ApiClient {
-    pub async fn networks(&self) -> Result<Vec<NetworkView>, HttpError> {
-        self.get("/v1/networks").await
+    /// Of a project, or of all.
+    pub async fn networks(
+        &self,
+        project: Option<&ProjectName>,
+    ) -> Result<Vec<NetworkView>, HttpError> {
+        self.get(&list("/v1/networks", project)).await
     }
 
     pub async fn network(

@@ -3,11 +3,15 @@
 use knit_rpc::api::VolumeView;
 use knit_rpc::id::ProjectName;
 
-use super::{ApiClient, HttpError};
+use super::{ApiClient, HttpError, list};
 
 impl ApiClient {
-    pub async fn volumes(&self) -> Result<Vec<VolumeView>, HttpError> {
-        self.get("/v1/volumes").await
+    /// Of a project, or of all.
+    pub async fn volumes(
+        &self,
+        project: Option<&ProjectName>,
+    ) -> Result<Vec<VolumeView>, HttpError> {
+        self.get(&list("/v1/volumes", project)).await
     }
 
     /// All volumes of a name: one when it is shared or its slot is named, else one for each slot.

@@ -29,7 +29,7 @@ fn every_example_of_the_page_parses_and_every_key_stands_there() {
     for example in examples(&page) {
         let (tree, twice) = yaml::parse(&example).expect("YAML");
         let mut reader = Reader::new(twice);
-        let spec = read_deployment(&mut reader, &tree).expect(&example);
+        let spec = read_deployment(&mut reader, &tree, None).expect(&example);
         assert!(reader.problems.is_empty(), "{example}\n{:?}", reader.problems);
         assert!(check::clashes(&spec).is_empty(), "{example}\n{:?}", check::clashes(&spec));
         known.extend(reader.known);
