@@ -3,11 +3,14 @@
 //! Invariant: a file that cannot be read is an error that says what to do. It is never answered
 //! with a new identity, which would leave the old node's containers to nobody.
 
+mod sealing;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use knit_rpc::id::NodeId;
+use knit_rpc::sealed_box::OpeningKey;
 use nkeys::{KeyPair, KeyPairType};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +22,8 @@ pub struct Identity {
     pub key: KeyPair,
     /// `S…`, for NATS.
     pub seed: String,
+    /// Opens what the server seals to this node.
+    pub opening: OpeningKey,
 }
 
 impl std::fmt::Debug for Identity {
@@ -56,45 +61,57 @@ pub enum IdentityError {
 /// Reads the identity in `state_dir`, or makes one if there is no file.
 pub fn load_or_create(state_dir: &Path) -> Result<Identity, IdentityError> {
     let path = state_dir.join(FILE);
-    match std::fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(&path),
-        Err(source) => Err(IdentityError::Read { path, source }),
+    let stored = if is_there(&path)? { read(&path)? } else { create(&path)? };
+    let key = user_key(&path, &stored.nkey_seed)?;
+    let opening = sealing::load_or_create(state_dir)?;
+    Ok(Identity { node: stored.node_id, key, seed: stored.nkey_seed, opening })
+}
+
+/// Whether there is such a file, which others cannot read.
+fn is_there(path: &Path) -> Result<bool, IdentityError> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(IdentityError::Read { path: path.to_owned(), source }),
         Ok(metadata) => {
             let mode = metadata.permissions().mode() & 0o777;
             if mode & 0o077 != 0 {
-                return Err(IdentityError::Mode { path, mode });
+                return Err(IdentityError::Mode { path: path.to_owned(), mode });
             }
-            read(&path)
+            Ok(true)
         }
     }
 }
 
-fn read(path: &Path) -> Result<Identity, IdentityError> {
-    let corrupt = |problem: String| IdentityError::Corrupt { path: path.to_owned(), problem };
+fn read(path: &Path) -> Result<Stored, IdentityError> {
     let bytes = std::fs::read(path)
         .map_err(|source| IdentityError::Read { path: path.to_owned(), source })?;
-    let stored: Stored =
-        serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
-    let key = KeyPair::from_seed(&stored.nkey_seed)
-        .map_err(|error| corrupt(format!("its key: {error}")))?;
+    serde_json::from_slice(&bytes).map_err(|error| IdentityError::Corrupt {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })
+}
+
+fn user_key(path: &Path, seed: &str) -> Result<KeyPair, IdentityError> {
+    let corrupt = |problem: String| IdentityError::Corrupt { path: path.to_owned(), problem };
+    let key = KeyPair::from_seed(seed).map_err(|error| corrupt(format!("its key: {error}")))?;
     if key.key_pair_type() != KeyPairType::User {
         return Err(corrupt("its key is no user key".to_owned()));
     }
-    Ok(Identity { node: stored.node_id, key, seed: stored.nkey_seed })
+    Ok(key)
 }
 
-fn create(path: &Path) -> Result<Identity, IdentityError> {
+fn create(path: &Path) -> Result<Stored, IdentityError> {
     let make = |problem: String| IdentityError::Make { problem };
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| make(error.to_string()))?;
     let key = KeyPair::new_user();
     let seed = key.seed().map_err(|error| make(error.to_string()))?;
-    let stored = Stored { node_id: NodeId::from_bytes(id), nkey_seed: seed.clone() };
+    let stored = Stored { node_id: NodeId::from_bytes(id), nkey_seed: seed };
     let bytes = serde_json::to_vec_pretty(&stored).map_err(|error| make(error.to_string()))?;
     knit_runtime::file::create_exclusive(path, &bytes, 0o600)
         .map_err(|source| IdentityError::Write { path: path.to_owned(), source })?;
     tracing::info!(node.id = %stored.node_id, "this node has a new identity");
-    Ok(Identity { node: stored.node_id, key, seed })
+    Ok(stored)
 }
 
 #[cfg(test)]

@@ -161,6 +161,7 @@ async fn register(api: &ApiClient, key: &KeyPair, id: &NodeId) -> Option<Registe
         labels: std::collections::BTreeMap::new(),
         host_networks: Vec::new(),
         subnet: None,
+        sealing_key: None,
         join: None,
         former: None,
     };

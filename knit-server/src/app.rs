@@ -36,6 +36,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use crate::feed::Feed;
 use crate::identity::Identity;
 use crate::store::{Store, StoreError};
+use crate::vault::Vault;
 use audit::Audit;
 use tokens::Tokens;
 pub use world::World;
@@ -68,6 +69,7 @@ pub enum AppError {
 pub struct App {
     pub identity: Identity,
     pub store: Store,
+    pub vault: Vault,
     pub feed: Feed,
     pub tokens: Tokens,
     audit: Audit,
@@ -101,6 +103,7 @@ impl App {
     pub async fn load(
         identity: Identity,
         store: Store,
+        vault: Vault,
         settings: Settings,
     ) -> Result<Self, StoreError> {
         let snapshot = store.snapshot(identity.cluster.clone(), clock::now()).await?;
@@ -113,6 +116,7 @@ impl App {
         Ok(Self {
             identity,
             store,
+            vault,
             feed: Feed::default(),
             tokens,
             audit,

@@ -11,6 +11,8 @@ use knit_runtime::log::LogArgs;
 use knit_server_core::admission::Policy;
 use serde::Deserialize;
 
+use crate::vault::MasterKeySource;
+
 /// Knit's control plane: REST API, planner, store and NATS.
 #[derive(Debug, Parser)]
 #[command(name = "knit-server", version)]
@@ -27,8 +29,21 @@ pub enum Command {
     Run(Box<Options>),
     /// Make the cluster's keys, its database and its first admin token, which is printed once
     Init(Box<Options>),
+    /// Seal what is kept secret by another master key; works while the server runs as well
+    RotateMasterKey(Box<RotateOptions>),
     /// Print what an external NATS server has to have in its configuration (holds no secret)
     NatsConfig(Box<Options>),
+}
+
+/// How the master key is changed.
+#[derive(Debug, Args)]
+pub struct RotateOptions {
+    #[command(flatten)]
+    pub options: Options,
+
+    /// The new master key, where the old one is not the server's own file; made when it is missing
+    #[arg(long, value_name = "FILE")]
+    pub new_master_key_file: Option<PathBuf>,
 }
 
 /// Each option, as a flag and as a key of the configuration file.
@@ -81,6 +96,11 @@ pub struct Options {
     #[arg(long, value_name = "WHO")]
     pub admit: Option<Admit>,
 
+    /// The key that seals what is kept secret: 64 hex digits, readable by its owner only
+    /// [default: systemd's credential `master-key`, else master.key in the state directory]
+    #[arg(long, value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
+
     /// A TOML file with these options, dashes as underscores; flags win
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -101,6 +121,7 @@ pub struct Config {
     pub nats_monitor_port: u16,
     pub container_subnet: Ipv4Net,
     pub admission: Policy,
+    pub master_key: MasterKeySource,
 }
 
 /// Who becomes a node without a join token.
@@ -120,16 +141,18 @@ impl Config {
             Some(path) => knit_runtime::config::load(path)?,
             None => Options::default(),
         };
-        Ok(Self::complete(flags, file))
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Ok(Self::complete(flags, file, credentials))
     }
 
-    fn complete(flags: Options, file: Options) -> Self {
+    fn complete(flags: Options, file: Options, credentials: Option<PathBuf>) -> Self {
         let listen = if flags.listen.is_empty() { file.listen } else { flags.listen };
+        let state_dir =
+            flags.state_dir.or(file.state_dir).unwrap_or_else(|| "/var/lib/knit-server".into());
+        let named = flags.master_key_file.or(file.master_key_file);
         Self {
-            state_dir: flags
-                .state_dir
-                .or(file.state_dir)
-                .unwrap_or_else(|| "/var/lib/knit-server".into()),
+            master_key: MasterKeySource::choose(named, credentials, &state_dir),
+            state_dir,
             mesh_socket: flags.mesh_socket.or(file.mesh_socket),
             listen,
             socket: flags.socket.or(file.socket).unwrap_or_else(|| API_SOCKET.into()),
@@ -195,7 +218,7 @@ mod tests {
         Cli::command().debug_assert();
         let file: Options = toml_like(r#"{"port": 1, "nats_port": 2, "listen": ["127.0.0.9"]}"#);
         let flags = Options { port: Some(9), ..Options::default() };
-        let config = Config::complete(flags, file);
+        let config = Config::complete(flags, file, None);
         assert_eq!((config.port, config.nats_port, config.nats_monitor_port), (9, 2, 7423));
         assert_eq!(config.listen, ["127.0.0.9".parse::<IpAddr>().unwrap()]);
         assert_eq!(config.container_subnet.to_string(), "10.208.0.0/14");

@@ -15,3 +15,4 @@ pub mod mesh;
 pub mod nats_server;
 pub mod server;
 pub mod store;
+pub mod vault;

@@ -35,6 +35,13 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let text = knit_server::server::init(&Config::load(*options)?).await?;
             knit_runtime::terminal::print(&text).context("the token could not be printed")
         }
+        Command::RotateMasterKey(options) => {
+            let config = Config::load(options.options)?;
+            let new = options.new_master_key_file.as_deref();
+            let text = knit_server::server::rotate_master_key(&config, new).await?;
+            knit_runtime::terminal::eprintln(&text);
+            Ok(())
+        }
         Command::NatsConfig(options) => {
             let text = knit_server::server::nats_config(&Config::load(*options)?)?;
             knit_runtime::terminal::print(&text).context("the configuration could not be printed")

@@ -8,6 +8,7 @@
 mod bus;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::http::{Shared, router};
 use crate::identity::Identity;
 use crate::loops;
 use crate::store::Store;
+use crate::vault::{self, Vault};
 
 /// How long requests under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -94,6 +96,8 @@ pub async fn init(config: &Config) -> anyhow::Result<String> {
             config.state_dir.display()
         );
     };
+    let vault = Vault::load(&store, &config.master_key, clock::now()).await?;
+    anyhow::ensure!(vault.shut().is_none(), "{}", vault.shut().unwrap_or_default());
     let path = config.admin_token();
     let line = format!("{}\n", token.expose());
     knit_runtime::file::write_atomic(&path, line.as_bytes(), TOKEN_FILE_MODE)
@@ -101,6 +105,19 @@ pub async fn init(config: &Config) -> anyhow::Result<String> {
     store.close().await;
     tracing::info!(cluster = %identity.cluster, "a cluster was made");
     Ok(line)
+}
+
+/// Changes the master key; returns what there is to do next.
+pub async fn rotate_master_key(config: &Config, new: Option<&Path>) -> anyhow::Result<String> {
+    anyhow::ensure!(
+        config.database().exists(),
+        "there is no database in {}: nothing is sealed yet",
+        config.state_dir.display()
+    );
+    let (_, store) = open(config).await?;
+    let told = vault::rotate(&store, &config.master_key, new, clock::now()).await?;
+    store.close().await;
+    Ok(told)
 }
 
 /// Prints what an external NATS server has to know.
@@ -140,7 +157,8 @@ async fn load(config: &Config) -> anyhow::Result<App> {
     let (identity, store) = open(config).await?;
     let settings =
         Settings { container_subnet: config.container_subnet, admission: config.admission };
-    Ok(App::load(identity, store, settings).await?)
+    let vault = Vault::load(&store, &config.master_key, clock::now()).await?;
+    Ok(App::load(identity, store, vault, settings).await?)
 }
 
 async fn open(config: &Config) -> anyhow::Result<(Identity, Store)> {

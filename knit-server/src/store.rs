@@ -16,6 +16,7 @@ pub mod projects;
 pub mod reports;
 mod snapshot;
 pub mod tokens;
+pub mod vault;
 pub mod volumes;
 
 use std::path::{Path, PathBuf};
@@ -107,6 +108,8 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
+            // What was erased is gone from the file as well.
+            .pragma("secure_delete", "ON")
             .optimize_on_close(true, 400);
         let write = SqlitePoolOptions::new()
             .max_connections(1)

@@ -8,6 +8,7 @@
 //! join      what lets a new host in
 //! jsonrpc   the mesh sidecar's socket
 //! id        names and ids as parsed newtypes
+//! sealed_box what one node alone can read
 //! signed    bodies that carry a signature
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod id;
 pub mod join;
 pub mod jsonrpc;
 pub mod message;
+pub mod sealed_box;
 pub mod signed;
 pub mod spec;
 pub mod subject;

@@ -225,6 +225,7 @@ fn request(
         labels: shared.config.labels.clone(),
         host_networks: crate::host::networks(subnet),
         subnet,
+        sealing_key: Some(shared.identity.opening.sealing_key()),
         join: None,
         former: known.map(|known| known.user_jwt.clone()),
     })

@@ -11,6 +11,7 @@ use knit_rpc::id::{
     ClusterId, DeploymentId, DeploymentName, InstanceId, NodeId, ProjectName, SpecHash,
 };
 use knit_rpc::message::{Generation, InstanceStatus, NetworkSpec, NodeFacts, Phase};
+use knit_rpc::sealed_box::SealingKey;
 use knit_rpc::spec::{DeploymentSpec, InstanceSpec, VolumeName};
 use serde::{Deserialize, Serialize};
 
@@ -193,6 +194,8 @@ pub struct Node {
     /// The public nkey that it registered with first.
     pub nkey: String,
     pub facts: NodeFacts,
+    /// What can be sealed to it; none while its agent cannot take sealed things.
+    pub sealing_key: Option<SealingKey>,
     pub subnet: Option<Ipv4Net>,
     /// Last heartbeat within this server's life, by the server's clock.
     pub last_beat: Option<Timestamp>,
@@ -224,6 +227,7 @@ impl Node {
             id,
             nkey,
             facts: NodeFacts::default(),
+            sealing_key: None,
             subnet: None,
             last_beat: None,
             lives: Lives::default(),

@@ -52,6 +52,12 @@ pub(super) fn problems(request: &RegisterRequest) -> Vec<FieldProblem> {
         is_mesh_address(request.mesh_ip),
         "must be an address that one host can have: no loopback, link-local, multicast or reserved one",
     );
+    let sealing_key = request.sealing_key.as_ref();
+    must(
+        "sealing_key",
+        sealing_key.is_none_or(|key| key.check().is_ok()),
+        "must be an X25519 key: 44 base64 digits",
+    );
     must("host_networks", request.host_networks.len() <= HOST_NETWORKS_MAX, "must be at most 1024");
     found
 }
@@ -191,6 +197,7 @@ mod tests {
             labels: [("zone".to_owned(), "Zürich 1".to_owned())].into(),
             host_networks: Vec::new(),
             subnet: None,
+            sealing_key: None,
             join: None,
             former: None,
         }
@@ -224,6 +231,10 @@ mod tests {
             (&["nonce"], RegisterRequest { nonce: "00".to_owned(), ..good() }),
             (&["wg_pubkey"], RegisterRequest { wg_pubkey: "key".into(), ..good() }),
             (&["wg_pubkey"], RegisterRequest { wg_pubkey: "!".repeat(44), ..good() }),
+            (
+                &["sealing_key"],
+                RegisterRequest { sealing_key: Some("key".to_owned().into()), ..good() },
+            ),
             (
                 &["host_networks"],
                 RegisterRequest {

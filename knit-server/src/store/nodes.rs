@@ -6,6 +6,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::api::Availability;
 use knit_rpc::id::NodeId;
 use knit_rpc::message::Generation;
+use knit_rpc::sealed_box::SealingKey;
 use knit_server_core::Node;
 
 use super::{Store, StoreError, Write, from_json, int, moment, parsed, small, to_json, uint};
@@ -15,15 +16,16 @@ pub async fn put(write: &mut Write, node: &Node) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO nodes (id, nkey, facts, subnet, lost, adopting, epoch, counter,
                             published_epoch, published_counter, number, availability,
-                            label_changes, rebooted_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                            label_changes, rebooted_at, sealing_key)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
          ON CONFLICT (id) DO UPDATE SET
              nkey = excluded.nkey, facts = excluded.facts, subnet = excluded.subnet,
              lost = excluded.lost, adopting = excluded.adopting, epoch = excluded.epoch,
              counter = excluded.counter, published_epoch = excluded.published_epoch,
              published_counter = excluded.published_counter, number = excluded.number,
              availability = excluded.availability, label_changes = excluded.label_changes,
-             rebooted_at = excluded.rebooted_at",
+             rebooted_at = excluded.rebooted_at,
+             sealing_key = excluded.sealing_key",
     )
     .bind(node.id.as_str())
     .bind(&node.nkey)
@@ -39,6 +41,7 @@ pub async fn put(write: &mut Write, node: &Node) -> Result<(), StoreError> {
     .bind(node.availability.as_str())
     .bind(to_json("labels", &node.label_changes)?)
     .bind(node.rebooted_at.map(|at| int(at.as_millis())))
+    .bind(node.sealing_key.as_ref().map(SealingKey::as_str))
     .execute(&mut **write)
     .await
     .map_err(StoreError::Write)?;
@@ -117,13 +120,15 @@ type Row = (
     String,
     String,
     Option<i64>,
+    Option<String>,
 );
 
 impl Store {
     pub(super) async fn nodes(&self) -> Result<BTreeMap<NodeId, Node>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, nkey, facts, subnet, lost, adopting, epoch, counter, published_epoch,
-                    published_counter, number, availability, label_changes, rebooted_at
+                    published_counter, number, availability, label_changes, rebooted_at,
+                    sealing_key
              FROM nodes",
         )
         .fetch_all(&self.read)
@@ -151,7 +156,7 @@ impl Store {
 fn node(row: &Row) -> Result<Node, StoreError> {
     let (id, nkey, facts, subnet, lost, adopting, epoch, counter, published_epoch, published, ..) =
         row;
-    let (.., number, availability, label_changes, rebooted_at) = row;
+    let (.., number, availability, label_changes, rebooted_at, sealing_key) = row;
     let mut node = Node::new(parsed("node", id)?, nkey.clone());
     node.facts = from_json("node", facts)?;
     node.subnet = subnet.as_deref().map(|text| parsed("subnet", text)).transpose()?;
@@ -166,5 +171,6 @@ fn node(row: &Row) -> Result<Node, StoreError> {
     })?;
     node.label_changes = from_json("labels", label_changes)?;
     node.rebooted_at = rebooted_at.map(moment);
+    node.sealing_key = sealing_key.clone().map(SealingKey::from);
     Ok(node)
 }

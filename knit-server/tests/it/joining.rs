@@ -15,7 +15,7 @@ async fn server(home: &Home) -> Server {
     let identity = home.identity();
     let path = home.dir.path().join("knit.db");
     let store = Store::open(&path, &identity.cluster).await.expect("it goes well");
-    Server::start_asked(identity, store, &MemoryBus::new(), Policy::Asked).await
+    Server::start_asked(home, identity, store, &MemoryBus::new(), Policy::Asked).await
 }
 
 async fn mint(server: &Server, new: NewJoinToken) -> JoinToken {

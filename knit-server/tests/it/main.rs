@@ -15,3 +15,4 @@ mod projects;
 mod rollouts;
 mod store;
 mod support;
+mod vault;

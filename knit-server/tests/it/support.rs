@@ -21,6 +21,7 @@ use knit_server::http::{Shared, router};
 use knit_server::identity::Identity;
 use knit_server::loops;
 use knit_server::store::Store;
+use knit_server::vault::{MasterKeySource, Vault};
 use knit_server_core::access::Actor;
 use knit_server_core::admission::Policy;
 use tokio::time::Instant;
@@ -62,7 +63,7 @@ impl Server {
     pub(crate) async fn start(home: &Home, bus: &MemoryBus) -> Self {
         let identity = home.identity();
         let store = Store::in_memory(&identity.cluster).await.expect("a store");
-        Self::start_with(identity, store, bus).await
+        Self::start_with(home, identity, store, bus).await
     }
 
     /// A server on a database file in its home.
@@ -70,23 +71,27 @@ impl Server {
         let identity = home.identity();
         let path = home.dir.path().join("knit.db");
         let store = Store::open(&path, &identity.cluster).await.expect("a store");
-        Self::start_with(identity, store, bus).await
+        Self::start_with(home, identity, store, bus).await
     }
 
-    async fn start_with(identity: Identity, store: Store, bus: &MemoryBus) -> Self {
-        Self::start_asked(identity, store, bus, Policy::All).await
+    async fn start_with(home: &Home, identity: Identity, store: Store, bus: &MemoryBus) -> Self {
+        Self::start_asked(home, identity, store, bus, Policy::All).await
     }
 
     /// A server that lets in whom this policy says.
     pub(crate) async fn start_asked(
+        home: &Home,
         identity: Identity,
         store: Store,
         bus: &MemoryBus,
         admission: Policy,
     ) -> Self {
         let container_subnet = "10.208.0.0/14".parse().expect("a subnet");
+        let master = MasterKeySource::choose(None, None, home.dir.path());
+        let now = knit_runtime::clock::now();
+        let vault = Vault::load(&store, &master, now).await.expect("a vault");
         let settings = Settings { container_subnet, admission };
-        let app = Arc::new(App::load(identity, store, settings).await.expect("an app"));
+        let app = Arc::new(App::load(identity, store, vault, settings).await.expect("an app"));
         app.nats_url.send_replace(Some("nats://10.45.0.1:7422".to_owned()));
         app.bus_state.send_replace(BusState::Connected);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

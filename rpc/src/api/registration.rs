@@ -11,6 +11,7 @@ use crate::Timestamp;
 use crate::id::{ClusterId, NodeId};
 use crate::join::JoinProof;
 use crate::message::Generation;
+use crate::sealed_box::SealingKey;
 
 /// `POST /v1/nodes/register`, signed with the node's nkey (`signed::Context::Register`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -50,6 +51,9 @@ pub struct RegisterRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub subnet: Option<Ipv4Net>,
+    /// What can be sealed to it: the public half of its X25519 key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing_key: Option<SealingKey>,
     /// What lets it in for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<JoinProof>,

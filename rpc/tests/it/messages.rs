@@ -160,6 +160,7 @@ fn registration() {
         labels: BTreeMap::new(),
         host_networks: vec!["192.168.1.0/24".parse().unwrap()],
         subnet: None,
+        sealing_key: None,
         join: None,
         former: None,
     };

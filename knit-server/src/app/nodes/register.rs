@@ -121,6 +121,8 @@ impl App {
         let life = Life { boot: request.boot.clone(), agent_start: request.agent_start };
         note_life(self, &mut node, life, now);
         node.subnet = Some(self.subnet_for(&world.snapshot, request, &node)?);
+        let sealed_to = node.sealing_key.take();
+        node.sealing_key.clone_from(&request.sealing_key);
         let epoch = notice_forgotten(&world.snapshot, &mut node, request.applied);
         let mut write = self.store.begin().await?;
         put(&mut write, &node, epoch).await?;
@@ -135,6 +137,9 @@ impl App {
         world.rejected.remove(&node.id);
         if is_new {
             tracing::info!(node.id = %node.id, name = node.name(), "a node joined");
+        }
+        if sealed_to != request.sealing_key {
+            world.mark_all();
         }
         world.snapshot.epoch = epoch.unwrap_or(world.snapshot.epoch);
         world.snapshot.nodes.insert(node.id.clone(), node.clone());

@@ -6,6 +6,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::api::{Availability, Cause, RolloutState};
 use knit_rpc::id::{ClusterId, DeploymentId, DeploymentName, InstanceId, NodeId, ProjectName};
 use knit_rpc::message::{Generation, NetworkDriver, NetworkSpec};
+use knit_rpc::sealed_box::OpeningKey;
 use knit_rpc::spec::{DeploymentSpec, InstanceSpec, VolumeName};
 use knit_server::store::{self, Store};
 use knit_server_core::snapshot::{Network, Volume};
@@ -30,6 +31,7 @@ fn node(n: u8) -> Node {
     node.availability = Availability::Draining;
     node.label_changes = [("a".to_owned(), Some("b".to_owned())), ("c".to_owned(), None)].into();
     node.rebooted_at = Some(NOW);
+    node.sealing_key = Some(OpeningKey::from_bytes([n; 32]).sealing_key());
     node.published = Generation { epoch: 1, counter: 7 };
     node.generation = Generation { epoch: 1, counter: 8 };
     node

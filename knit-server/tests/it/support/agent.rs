@@ -14,6 +14,7 @@ use knit_rpc::message::{
     AssignedInstance, Generation, Heartbeat, InstanceReport, InstanceStatus, NodeAssignment,
     NodeFacts, Phase, ReportIn, ReportStored,
 };
+use knit_rpc::sealed_box::OpeningKey;
 use knit_rpc::signed::{self, Context};
 use knit_rpc::spec::VolumeName;
 use knit_rpc::subject;
@@ -78,6 +79,11 @@ impl Disk {
 
     pub(crate) fn key(&self) -> KeyPair {
         KeyPair::from_seed(&self.seed).expect("a key")
+    }
+
+    /// Opens what is sealed to this node.
+    pub(crate) fn opening_key(&self) -> OpeningKey {
+        OpeningKey::from_bytes([self.n; 32])
     }
 
     pub(crate) fn label(&self, key: &str, value: &str) {
@@ -174,6 +180,7 @@ impl Disk {
             labels: state.labels.clone(),
             host_networks: Vec::new(),
             subnet: None,
+            sealing_key: Some(self.opening_key().sealing_key()),
             join: None,
             former: None,
         }
