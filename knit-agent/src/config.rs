@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use knit_agent_core::garbage::Marks;
+use knit_rpc::spec::NodePolicy;
 use knit_runtime::log::LogArgs;
 use serde::Deserialize;
 
 const STATE_DIR: &str = "/var/lib/knit-agent";
+/// Read when it is there and no other is named.
+const CONFIG_FILE: &str = "/etc/knit/agent.toml";
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// Knit's node agent: runs containers on one host of the mesh.
@@ -75,10 +78,47 @@ pub struct Options {
     /// Labels of this node.
     #[arg(skip)]
     pub labels: BTreeMap<String, String>,
-    /// A TOML file with these options, dashes as underscores, and a table `labels`; flags win
+    /// What containers may have of this node.
+    #[arg(skip)]
+    pub policy: PolicyOptions,
+    /// A TOML file with these options, dashes as underscores, and tables `labels` and `policy`;
+    /// flags win [default: /etc/knit/agent.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
+}
+
+/// What containers may have of this node, besides what every container has: nothing, unless it is
+/// written here. Whatever the server wants, the agent keeps to it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyOptions {
+    /// Whether containers may be privileged, which is to be root on this node.
+    pub privileged: bool,
+    /// Whether containers may have this node's own network.
+    pub host_network: bool,
+    /// Capabilities that containers may be given, without `CAP_`; `ALL` allows all.
+    pub cap_add: Vec<String>,
+    /// Directories and files of this node that containers may have, with all that is below.
+    pub host_paths: Vec<PathBuf>,
+    /// Those that they may only read.
+    pub host_paths_read_only: Vec<PathBuf>,
+}
+
+impl From<PolicyOptions> for NodePolicy {
+    fn from(options: PolicyOptions) -> Self {
+        let capability = |name: String| {
+            let name = name.to_ascii_uppercase();
+            name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
+        };
+        Self {
+            privileged: options.privileged,
+            host_network: options.host_network,
+            cap_add: options.cap_add.into_iter().map(capability).collect(),
+            host_paths: options.host_paths.into_iter().collect(),
+            host_paths_read_only: options.host_paths_read_only.into_iter().collect(),
+        }
+    }
 }
 
 /// What the agent works with.
@@ -92,6 +132,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// When images are collected.
     pub garbage: Marks,
+    /// What containers may have of this node.
+    pub policy: NodePolicy,
 }
 
 /// Where the server is.
@@ -105,16 +147,17 @@ pub enum Server {
 impl Options {
     /// Fills in the file and the defaults.
     pub fn resolve(self) -> Result<Config, knit_runtime::config::ConfigError> {
-        let file: Self = match &self.config {
-            Some(path) => knit_runtime::config::load(path)?,
+        let usual = || Some(PathBuf::from(CONFIG_FILE)).filter(|path| path.exists());
+        let file: Self = match self.config.clone().or_else(usual) {
+            Some(path) => knit_runtime::config::load(&path)?,
             None => Self::default(),
         };
         let mut labels = file.labels;
         labels.extend(self.label);
         let server = self.server.or(file.server);
-        let usual = Marks::default();
-        let high = self.gc_high.or(file.gc_high).unwrap_or(usual.high);
-        let low = self.gc_low.or(file.gc_low).unwrap_or(usual.low);
+        let marks = Marks::default();
+        let high = self.gc_high.or(file.gc_high).unwrap_or(marks.high);
+        let low = self.gc_low.or(file.gc_low).unwrap_or(marks.low);
         let name = self.name.or(file.name).filter(|name| !name.is_empty());
         Ok(Config {
             state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(|| STATE_DIR.into()),
@@ -130,6 +173,7 @@ impl Options {
             name: name.unwrap_or_else(crate::host::name),
             labels,
             garbage: Marks { high, low: low.min(high) },
+            policy: file.policy.into(),
         })
     }
 }
@@ -156,7 +200,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("knit-agent-config-{}", std::process::id()));
         std::fs::write(
             &path,
-            "name = \"from-file\"\nserver = \"http://10.0.0.1:7400\"\n[labels]\nrole = \"db\"\nzone = \"a\"\n",
+            "name = \"from-file\"\nserver = \"http://10.0.0.1:7400\"\n[labels]\nrole = \"db\"\nzone = \"a\"\n[policy]\ncap_add = [\"cap_net_admin\"]\n",
         )
         .unwrap();
         let config = resolve(&["--config", path.to_str().unwrap(), "--label", "role=web"]);
@@ -164,6 +208,8 @@ mod tests {
         assert_eq!(config.server, Server::Url("http://10.0.0.1:7400".to_owned()));
         assert_eq!(config.labels["role"], "web");
         assert_eq!(config.labels["zone"], "a");
+        assert!(config.policy.allows(knit_rpc::spec::Privilege::Capability("NET_ADMIN")));
+        assert!(!config.policy.allows(knit_rpc::spec::Privilege::Privileged));
         assert_eq!(config.state_dir, PathBuf::from(STATE_DIR));
         assert_eq!(config.garbage, Marks { high: 85, low: 75 });
         std::fs::write(&path, "nmae = 1\n").unwrap();

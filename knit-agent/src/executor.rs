@@ -4,6 +4,7 @@
 //! where it stands; what it left behind is found by its labels.
 
 mod beside;
+mod host_paths;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use knit_agent_core::template::NodeContext;
 use knit_agent_core::{Action, Owner, Wanted};
 use knit_rpc::id::InstanceId;
 use knit_rpc::message::PullProgress;
+use knit_rpc::spec::NodePolicy;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -98,6 +100,7 @@ pub struct Executor {
     engine: Arc<dyn Engine>,
     files: Files,
     images: Images,
+    policy: NodePolicy,
     jobs: Arc<Semaphore>,
     pulls: Arc<Semaphore>,
     stops: Arc<Semaphore>,
@@ -111,6 +114,7 @@ impl Executor {
         engine: Arc<dyn Engine>,
         files: Files,
         images: Images,
+        policy: NodePolicy,
         reports: mpsc::Sender<Report>,
         assignment: watch::Receiver<Option<Assignment>>,
     ) -> Self {
@@ -118,6 +122,7 @@ impl Executor {
             engine,
             files,
             images,
+            policy,
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
             stops: Arc::new(Semaphore::new(STOPS_MAX)),
@@ -228,7 +233,8 @@ impl Executor {
             }
             (Action::Create { .. }, Some(wanted)) => {
                 self.step(id, Step::Starting).await;
-                let plan = container::plan(&job.owner, wanted, &self.files.directory(id));
+                let mut plan = container::plan(&job.owner, wanted, &self.files.directory(id));
+                plan.host_mounts = host_paths::resolve(&plan.host_mounts, &self.policy)?;
                 self.engine.create(&plan).await?;
                 tracing::info!(instance.id = %id, image = plan.image, container = plan.name, "created");
             }

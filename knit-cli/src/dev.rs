@@ -66,6 +66,10 @@ pub(crate) struct DevArgs {
     #[arg(long = "label", value_name = "KEY=VALUE", default_value = "role=web")]
     labels: Vec<String>,
 
+    /// A configuration of every node's agent, for example with a table `policy`
+    #[arg(long, value_name = "FILE")]
+    agent_config: Option<PathBuf>,
+
     /// Docker of this host, when it is the one node
     #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
     docker_socket: PathBuf,
@@ -250,7 +254,9 @@ async fn plan(args: &DevArgs, layout: Layout, log_level: Option<String>) -> anyh
     };
     let programs = programs::ours()?;
     let labels = args.labels.clone();
-    Ok(Plan { layout, nodes, programs, labels, host_mesh_port: free_udp_port()?, log_level })
+    let agent_config = args.agent_config.clone();
+    let host_mesh_port = free_udp_port()?;
+    Ok(Plan { layout, nodes, programs, labels, agent_config, host_mesh_port, log_level })
 }
 
 async fn host_node(layout: &Layout, docker_socket: &Path) -> anyhow::Result<NodePlan> {

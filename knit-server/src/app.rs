@@ -57,6 +57,9 @@ pub enum AppError {
     Conflict(String),
     #[error("{0}")]
     Refused(String),
+    /// Not with the role of who asks.
+    #[error("{0}")]
+    Denied(String),
     #[error("{0}")]
     NotYet(String),
     #[error("the server could not do it")]

@@ -12,7 +12,7 @@ use crate::Timestamp;
 use crate::id::{
     ClusterId, DeploymentId, DeploymentName, InstanceId, NodeId, ProjectName, SpecHash,
 };
-use crate::spec::{InstanceSpec, PortSpec, RunPolicy, VolumeName};
+use crate::spec::{InstanceSpec, NodePolicy, PortSpec, RunPolicy, VolumeName};
 
 /// Order among the assignments of a node; it only rises. The epoch rises when a server starts on
 /// an empty or older database, so that what it decides is newer than what agents hold.
@@ -92,6 +92,8 @@ pub struct NodeFacts {
     pub images: BTreeSet<String>,
     /// Knit's volumes that are here.
     pub volumes: BTreeSet<VolumeName>,
+    /// What it lets containers have of it; absent from agents that do not know of such things.
+    pub policy: Option<NodePolicy>,
     /// Mesh public keys of the peers that this node does not hear.
     pub unheard: BTreeSet<String>,
 }

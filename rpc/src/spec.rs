@@ -20,6 +20,7 @@ mod json;
 mod log;
 mod octal;
 mod port;
+mod privilege;
 mod problem;
 mod quantity;
 mod reader;
@@ -39,6 +40,7 @@ pub use image::ImageRef;
 pub use instance::{InstanceSpec, Resources, Ulimit};
 pub use log::{LOG_DRIVER_DEFAULT, LOG_MAX_FILES_DEFAULT, LOG_MAX_SIZE_DEFAULT, LogSpec};
 pub use port::{HostIp, PortSpec, Protocol};
+pub use privilege::{HostMount, NodePolicy, Privilege};
 pub use problem::{Problem, Problems};
 pub use quantity::{Bytes, Cpus, Span};
 pub use run::{

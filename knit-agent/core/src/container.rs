@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use knit_rpc::spec::{HostIp, InstanceSpec, LOG_DRIVER_DEFAULT, LogSpec, PortSpec, Span};
+use knit_rpc::spec::{
+    HostIp, HostMount, InstanceSpec, LOG_DRIVER_DEFAULT, LogSpec, PortSpec, Span,
+};
 
 use crate::desired::{Owner, Wanted};
 use crate::volume::{self, VolumePlan};
@@ -49,6 +51,8 @@ pub struct ContainerPlan {
     pub labels: BTreeMap<String, String>,
     pub mounts: Vec<Mount>,
     pub volumes: Vec<MountedVolume>,
+    /// What it has of the node's own files.
+    pub host_mounts: Vec<HostMount>,
     /// By Docker's names.
     pub networks: Vec<String>,
     /// Names by which the others on its networks find it.
@@ -103,6 +107,7 @@ pub fn plan(owner: &Owner, wanted: &Wanted, files: &Path) -> ContainerPlan {
         labels: labels(owner, wanted),
         mounts: mounts.collect(),
         volumes: volumes.collect(),
+        host_mounts: spec.host_mounts.clone(),
         networks,
         aliases: vec![deployment.to_owned(), format!("{deployment}-{}", assigned.slot)],
         loopback: if spec.uses_host_network() { Vec::new() } else { loopback.cloned().collect() },

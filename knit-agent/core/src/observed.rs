@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use knit_rpc::Timestamp;
 use knit_rpc::id::InstanceId;
-use knit_rpc::spec::{Protocol, VolumeName};
+use knit_rpc::spec::{NodePolicy, Protocol, VolumeName};
 
 use crate::backoff;
 use crate::network::{Network, Route};
@@ -39,6 +39,8 @@ pub struct Observed {
     pub listeners: Vec<Listener>,
     /// Addresses of the host's interfaces.
     pub interfaces: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    /// What this node lets containers have of it.
+    pub policy: NodePolicy,
     pub memory: Memory,
 }
 

@@ -294,11 +294,19 @@ fn is_blocked(
     if exclusive::waits_for(wanted, desired, *ours).is_some() {
         return true;
     }
-    let reason = publish::obstacle(wanted, desired, ours, observed, mesh)
+    let reason = policy_obstacle(wanted, observed)
+        .or_else(|| publish::obstacle(wanted, desired, ours, observed, mesh))
         .or_else(|| network::obstacle(wanted, desired, observed, ours));
     let Some(reason) = reason else { return false };
     refuse(id, reason, observed, actions);
     true
+}
+
+/// What of an instance this node does not allow. The server plans by it too; this holds whatever
+/// the server says.
+fn policy_obstacle(wanted: &Wanted, observed: &Observed) -> Option<String> {
+    let refused = observed.policy.refuses(&wanted.spec)?;
+    Some(format!("this node's policy (agent.toml) refuses {refused}"))
 }
 
 /// Notes once what is in an instance's way.

@@ -119,6 +119,7 @@ pub fn facts(shared: &Shared) -> NodeFacts {
         usage: host.usage,
         images: host.images,
         volumes: shared.volumes.borrow().clone(),
+        policy: Some(shared.config.policy.clone()),
         unheard: shared.unheard.borrow().clone(),
     }
 }

@@ -126,8 +126,9 @@ impl Reconciler {
         let files = Files::new(&shared.config.state_dir);
         let assignment = shared.assignment.subscribe();
         let images = shared.images.clone();
+        let policy = shared.config.policy.clone();
         let executor =
-            Executor::new(Arc::clone(&engine), files.clone(), images, sender, assignment);
+            Executor::new(Arc::clone(&engine), files.clone(), images, policy, sender, assignment);
         Self {
             shared,
             engine,

@@ -74,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) programs: Programs,
     /// `KEY=VALUE` each; every node carries them.
     pub(crate) labels: Vec<String>,
+    /// Of every node's agent; this host's own is left alone.
+    pub(crate) agent_config: Option<PathBuf>,
     /// The sidecar's port on the host itself; in namespaces it is the usual one.
     pub(crate) host_mesh_port: u16,
     pub(crate) log_level: Option<String>,
@@ -221,9 +223,15 @@ impl Plan {
                 .args(["--mesh-socket".to_owned(), mesh_socket])
                 .args(["--docker-socket".to_owned(), node.docker_host()])
                 .args(["--name", &node.name])
+                .args(["--config".to_owned(), self.agent_config()])
                 .args(self.labels.iter().flat_map(|label| ["--label", label])),
         };
         Some(self.finish(node, part, spec))
+    }
+
+    fn agent_config(&self) -> String {
+        let file = self.agent_config.as_deref().unwrap_or(Path::new("/dev/null"));
+        file.display().to_string()
     }
 
     /// Control group of a node's containers.
@@ -294,6 +302,7 @@ mod tests {
                 path: "/usr/bin".to_owned(),
             },
             labels: vec!["role=web".to_owned()],
+            agent_config: None,
             host_mesh_port: 51830,
             log_level: None,
         }

@@ -5,6 +5,7 @@
 //! | look at a project's deployments, volumes, networks | viewer | that project |
 //! | look at the nodes | viewer | any project |
 //! | deploy, scale, stop, remove, with networks and volumes | deployer | that project |
+//! | deploy what reaches into its host | operator | that project |
 //! | make and remove projects | admin | all |
 //! | take nodes in and out of use | operator | all |
 //! | make, see and revoke tokens | admin | what the token holds for |
@@ -33,6 +34,8 @@ pub enum Action {
     ViewNodes,
     /// Deploy and all that changes what a project has.
     Deploy,
+    /// Deploy what reaches into its host: privileged, its network, its files, more capabilities.
+    DeployPrivileged,
     /// Make and remove projects.
     ManageProjects,
     /// Take nodes in and out of use.
@@ -44,10 +47,11 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::View,
         Self::ViewNodes,
         Self::Deploy,
+        Self::DeployPrivileged,
         Self::ManageProjects,
         Self::ManageNodes,
         Self::ManageTokens,
@@ -58,7 +62,7 @@ impl Action {
         match self {
             Self::View | Self::ViewNodes => Role::Viewer,
             Self::Deploy => Role::Deployer,
-            Self::ManageNodes => Role::Operator,
+            Self::DeployPrivileged | Self::ManageNodes => Role::Operator,
             Self::ManageProjects | Self::ManageTokens | Self::ReadAudit => Role::Admin,
         }
     }
@@ -69,6 +73,7 @@ impl Action {
             Self::View => "look",
             Self::ViewNodes => "look at the nodes",
             Self::Deploy => "change anything",
+            Self::DeployPrivileged => "deploy what reaches into its host",
             Self::ManageProjects => "make and remove projects",
             Self::ManageNodes => "manage nodes",
             Self::ManageTokens => "manage tokens",
@@ -147,13 +152,14 @@ mod tests {
     #[test]
     fn every_pair_of_role_and_action() {
         use Action::{
-            Deploy, ManageNodes, ManageProjects, ManageTokens, ReadAudit, View, ViewNodes,
+            Deploy, DeployPrivileged, ManageNodes, ManageProjects, ManageTokens, ReadAudit, View,
+            ViewNodes,
         };
         use Role::{Admin, Deployer, Operator, Viewer};
         let (shop, other): (ProjectName, ProjectName) =
             ("shop".parse().unwrap(), "other".parse().unwrap());
         let (in_shop, everywhere) = (projects(&["shop"]), Scope::All);
-        let table: [(Action, Resource<'_>, Role, Option<Role>); 14] = [
+        let table: [(Action, Resource<'_>, Role, Option<Role>); 16] = [
             (View, Resource::Project(&shop), Viewer, Some(Viewer)),
             (View, Resource::Project(&other), Viewer, None),
             (View, Resource::Cluster, Viewer, None),
@@ -161,6 +167,8 @@ mod tests {
             (Deploy, Resource::Project(&shop), Deployer, Some(Deployer)),
             (Deploy, Resource::Project(&other), Deployer, None),
             (Deploy, Resource::Cluster, Deployer, None),
+            (DeployPrivileged, Resource::Project(&shop), Operator, Some(Operator)),
+            (DeployPrivileged, Resource::Project(&other), Operator, None),
             (ManageProjects, Resource::Cluster, Admin, None),
             (ManageNodes, Resource::Cluster, Operator, None),
             (ManageTokens, Resource::Cluster, Admin, None),

@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 use knit_rpc::api::{Availability, NodeState, Reserved};
 use knit_rpc::constraint::{Attribute, Value};
 use knit_rpc::id::{DeploymentId, NodeId, SpecHash};
-use knit_rpc::spec::{DeploymentSpec, Mode, VolumeName};
+use knit_rpc::spec::{DeploymentSpec, Mode, Privilege, VolumeName};
 
 pub(crate) use obstacle::node_name;
 pub use obstacle::{Context, Obstacle};
@@ -109,6 +109,9 @@ pub fn fixed<'a>(
             tell(Obstacle::Where(part))?;
         }
     }
+    if let Some(privilege) = refused(spec, node) {
+        tell(Obstacle::Policy { privilege, is_told: node.facts.policy.is_some() })?;
+    }
     if let Some(verdict) = verdict
         && verdict.state != NodeState::Ready
     {
@@ -121,6 +124,15 @@ pub fn fixed<'a>(
         Availability::Active => ControlFlow::Continue(()),
         Availability::Cordoned => tell(Obstacle::Cordoned),
         Availability::Draining => tell(Obstacle::Draining),
+    }
+}
+
+/// What of a spec the node's policy refuses. An agent that tells of none is too old for all but the
+/// host's network, which it has always given.
+fn refused<'a>(spec: &'a DeploymentSpec, node: &Node) -> Option<Privilege<'a>> {
+    match &node.facts.policy {
+        Some(policy) => policy.refuses(&spec.instance),
+        None => spec.instance.privileges().find(|one| *one != Privilege::HostNetwork),
     }
 }
 

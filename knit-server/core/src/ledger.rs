@@ -118,18 +118,25 @@ pub fn spec_bytes(spec: &InstanceSpec) -> usize {
         spec.templates.iter().map(|t| t.destination.len() + t.content.len() + 2 * PER_FIELD).sum();
     let volumes: usize =
         spec.volumes.iter().map(|v| v.name.len() + v.path.len() + 2 * PER_FIELD).sum();
+    let host_mounts: usize = spec
+        .host_mounts
+        .iter()
+        .map(|m| m.host_path.as_os_str().len() + m.path.len() + 2 * PER_FIELD)
+        .sum();
     spec.image.len()
         + texts(&spec.command)
         + texts(&spec.args)
         + texts(&spec.networks)
         + texts(&spec.tmpfs)
         + texts(&spec.cap_drop)
+        + texts(&spec.cap_add)
         + pairs(&spec.env)
         + pairs(&spec.labels)
         + pairs(&spec.sysctls)
         + pairs(&spec.extra_hosts)
         + templates
         + volumes
+        + host_mounts
         + (spec.ports.len() * 3 + spec.ulimits.len() * 2 + spec.dns.len()) * PER_FIELD
         + 8 * PER_FIELD
 }

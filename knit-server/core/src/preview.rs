@@ -114,6 +114,13 @@ pub fn notes(snapshot: &Snapshot, spec: &DeploymentSpec) -> Vec<String> {
             port.host_port, port.protocol
         ));
     }
+    let privileges: Vec<String> = spec.instance.privileges().map(|one| one.to_string()).collect();
+    if !privileges.is_empty() {
+        notes.push(format!(
+            "it reaches into its host ({}): that takes operator, and nodes whose policy allows it",
+            privileges.join(", ")
+        ));
+    }
     for name in &spec.instance.networks {
         let is_managed = snapshot.networks.contains_key(&(spec.project.clone(), name.clone()));
         if !is_managed && !DOCKERS_OWN.contains(&name.as_str()) {

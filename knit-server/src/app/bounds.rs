@@ -1,12 +1,14 @@
 //! What a node may say about itself. It is shown in everybody's lists, so it is bounded here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use knit_rpc::api::{FieldProblem, RegisterRequest};
 use knit_rpc::message::{IMAGES_TOLD_MAX, NodeFacts};
+use knit_rpc::spec::NodePolicy;
 
 const NAME_BYTES_MAX: usize = 253;
 const LABELS_MAX: usize = 64;
@@ -22,6 +24,8 @@ const SENTENCE_CHARS_MAX: usize = 2048;
 const UNHEARD_MAX: usize = 10_000;
 /// Characters of an image's name, at most.
 const IMAGE_CHARS_MAX: usize = 512;
+/// Capabilities or paths of a node's policy, at most.
+const POLICY_ENTRIES_MAX: usize = 128;
 /// Volumes of one node, at most.
 const VOLUMES_MAX: usize = 10_000;
 
@@ -119,7 +123,26 @@ pub(super) fn bounded(facts: NodeFacts, known: &NodeFacts) -> NodeFacts {
             .take(IMAGES_TOLD_MAX)
             .collect(),
         volumes: facts.volumes.into_iter().take(VOLUMES_MAX).collect(),
+        policy: facts.policy.map(bounded_policy),
         unheard: facts.unheard.into_iter().filter(|key| is_wg_key(key)).take(UNHEARD_MAX).collect(),
+    }
+}
+
+fn bounded_policy(policy: NodePolicy) -> NodePolicy {
+    let paths = |paths: BTreeSet<PathBuf>| {
+        let fits = |path: &PathBuf| is_printable(&path.to_string_lossy(), SENTENCE_CHARS_MAX);
+        paths.into_iter().filter(fits).take(POLICY_ENTRIES_MAX).collect()
+    };
+    NodePolicy {
+        cap_add: policy
+            .cap_add
+            .into_iter()
+            .filter(|name| is_printable(name, WORD_CHARS_MAX))
+            .take(POLICY_ENTRIES_MAX)
+            .collect(),
+        host_paths: paths(policy.host_paths),
+        host_paths_read_only: paths(policy.host_paths_read_only),
+        ..policy
     }
 }
 

@@ -8,6 +8,7 @@ use knit_rpc::id::{DeploymentId, DeploymentName, ProjectName};
 use knit_rpc::message::Phase;
 use knit_rpc::spec::DeploymentSpec;
 use knit_runtime::clock;
+use knit_server_core::access::{Action, Actor, Resource, allowed};
 use knit_server_core::validate::{ValidSpec, validate};
 use knit_server_core::{Deployment, Instance, Snapshot, networks, preview, revise, volumes};
 
@@ -23,6 +24,7 @@ impl App {
     /// With `expected` the newest revision must be that one (0: none), or somebody was faster.
     pub async fn submit(
         &self,
+        actor: &Actor,
         spec: DeploymentSpec,
         expected: Option<u64>,
     ) -> Result<Accepted, AppError> {
@@ -30,6 +32,7 @@ impl App {
         world.check_project(&spec.project).map_err(|problem| AppError::Invalid(vec![problem]))?;
         let spec = networks::resolve(&world.snapshot, spec);
         let spec = validate(spec).map_err(AppError::Invalid)?;
+        check_privileges(actor, spec.get())?;
         let known = world.snapshot.named(&spec.get().project, &spec.get().name).cloned();
         check_revision(known.as_ref(), &spec.get().name, expected)?;
         match known {
@@ -155,6 +158,17 @@ impl App {
         }
         Ok(accepted(deployment, true))
     }
+}
+
+/// What reaches into its host takes more than to deploy.
+fn check_privileges(actor: &Actor, spec: &DeploymentSpec) -> Result<(), AppError> {
+    let privileges: Vec<String> = spec.instance.privileges().map(|one| one.to_string()).collect();
+    if privileges.is_empty() {
+        return Ok(());
+    }
+    allowed(actor, Action::DeployPrivileged, Resource::Project(&spec.project)).map_err(|denied| {
+        AppError::Denied(format!("{denied}; {} would have {}", spec.name, privileges.join(", ")))
+    })
 }
 
 /// The sentence for a name that nobody has.

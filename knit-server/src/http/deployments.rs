@@ -86,7 +86,7 @@ pub async fn submit(
         return Ok(Json(plan).into_response());
     }
     caller.deploys(&spec.project)?;
-    let accepted = shared.app.submit(spec, query.revision).await?;
+    let accepted = shared.app.submit(&caller.0, spec, query.revision).await?;
     let subject = format!("{}/{} revision {}", accepted.project, accepted.name, accepted.revision);
     Ok((StatusCode::ACCEPTED, Extension(Subject(subject)), Json(accepted)).into_response())
 }

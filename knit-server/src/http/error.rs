@@ -45,6 +45,7 @@ impl From<AppError> for ApiError {
         match error {
             AppError::NotFound(why) => Self::new(StatusCode::NOT_FOUND, "not-found", why),
             AppError::Conflict(why) => Self::new(StatusCode::CONFLICT, "conflict", why),
+            AppError::Denied(why) => Self::new(StatusCode::FORBIDDEN, "denied", why),
             AppError::Refused(why) => Self::new(StatusCode::FORBIDDEN, "refused", why),
             AppError::NotYet(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-yet", why),
             AppError::Invalid(fields) => Self::invalid(summary(&fields), fields),

@@ -5,7 +5,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use knit_rpc::api::{ErrorBody, NetworkView};
-use knit_rpc::message::NetworkSpec;
+use knit_rpc::message::{NetworkDriver, NetworkSpec};
+use knit_server_core::access::{Action, Resource};
 
 use super::Shared;
 use super::access::Caller;
@@ -46,7 +47,11 @@ pub async fn create(
 ) -> Result<(StatusCode, Extension<Subject>, Json<NetworkView>), ApiError> {
     let mut spec: NetworkSpec = body(&bytes, &["project", "name", "driver", "subnet", "internal"])?;
     spec.project = agreed_project(query.project, &bytes)?;
-    caller.deploys(&spec.project)?;
+    let action = match spec.driver {
+        NetworkDriver::Bridge => Action::Deploy,
+        NetworkDriver::Host => Action::DeployPrivileged,
+    };
+    caller.may(action, Resource::Project(&spec.project))?;
     let made = shared.app.create_network(spec).await?;
     let subject = format!("network {}/{}", made.network.project, made.network.name);
     Ok((StatusCode::CREATED, Extension(Subject(subject)), Json(made)))

@@ -173,7 +173,7 @@ pub async fn steer(
     };
     let (project, name) = names(query.project, name)?;
     caller.deploys(&project)?;
-    shared.app.change(&project, &name, step, expected.revision).await?;
+    shared.app.change(&caller.0, &project, &name, step, expected.revision).await?;
     Ok(Json(shared.app.rollout(&project, &name).await?))
 }
 
@@ -186,6 +186,6 @@ async fn change(
 ) -> Changed {
     let (project, name) = names(query.project, name)?;
     caller.deploys(&project)?;
-    let accepted = shared.app.change(&project, &name, change, expected.revision).await?;
+    let accepted = shared.app.change(&caller.0, &project, &name, change, expected.revision).await?;
     Ok((StatusCode::ACCEPTED, Json(accepted)))
 }

@@ -368,3 +368,49 @@ async fn init_prints_the_first_token_once() {
     first.kill().unwrap();
     first.wait().unwrap();
 }
+
+/// Deploying as `role` of project shop; the refusal's message, if it is one.
+async fn deploys(server: &Server, role: Role, manifest: &str) -> Option<String> {
+    let token = token(&server.app, "of shop", role, Some(&["shop"])).await;
+    let url = format!("{}/v1/deployments", server.url);
+    let request = Client::new().post(url).bearer_auth(token.expose());
+    let answer = request.body(manifest.to_owned()).send().await.expect("an answer");
+    let status = answer.status();
+    let body: Value = answer.json().await.expect("json");
+    assert!(status == 202 || (status == 403 && body["code"] == "denied"), "{status} {body}");
+    (status == 403).then(|| body["message"].as_str().expect("a message").to_owned())
+}
+
+#[tokio::test]
+async fn what_reaches_into_its_host_takes_an_operator() {
+    let server = Server::start(&Home::new(), &MemoryBus::new()).await;
+    for (reach, named) in [
+        (r#""privileged":true"#, "privileged"),
+        (r#""networks":["host"]"#, "the host's network"),
+        (r#""cap_add":["SYS_TIME"]"#, "capability SYS_TIME"),
+        (r#""host_mounts":[{"host_path":"/srv","path":"/a"}]"#, "host path /srv"),
+    ] {
+        let manifest =
+            format!(r#"{{"project":"shop","name":"web","image":"a:1","replicas":0,{reach}}}"#);
+        let refusal = deploys(&server, Role::Deployer, &manifest).await.expect("a refusal");
+        assert!(refusal.contains("takes operator there"), "{refusal}");
+        assert!(refusal.ends_with(&format!("web would have {named}")), "{refusal}");
+        assert_eq!(deploys(&server, Role::Operator, &manifest).await, None, "{named}");
+    }
+    // Without it anybody may; going back to it takes an operator again.
+    let plain = r#"{"project":"shop","name":"web","image":"a:1","replicas":0}"#;
+    assert_eq!(deploys(&server, Role::Deployer, plain).await, None);
+    let (project, name) = ("shop".parse().unwrap(), "web".parse().unwrap());
+    for (role, status) in [(Role::Deployer, Some(403)), (Role::Operator, None)] {
+        let token = token(&server.app, "of shop", role, Some(&["shop"])).await;
+        let client = ApiClient::new(&server.url).unwrap().with_token(token);
+        let back = client.rollback(&project, &name, Some(4)).await;
+        assert_eq!(back.err().and_then(|error| error.status()), status, "{role}");
+    }
+    let token = token(&server.app, "of shop", Role::Deployer, Some(&["shop"])).await;
+    let url = format!("{}/v1/networks?project=shop", server.url);
+    let request = Client::new().post(url).bearer_auth(token.expose());
+    let body = r#"{"name":"lan","driver":"host"}"#;
+    assert_eq!(status(request.body(body)).await, 403, "another name for the host's network");
+    server.stop().await;
+}

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use knit_link::bus::MemoryBus;
 use knit_link::http::RolloutStep;
+use knit_rpc::access::{Role, Scope};
 use knit_rpc::api::{Cause, DeploymentState, RolloutState};
 use knit_rpc::event::EventKind;
 use knit_rpc::id::{DeploymentName, ProjectName};
+
+use knit_server_core::access::Actor;
 
 use crate::support::agent::{Agent, Disk};
 use crate::support::{Home, Server, eventually};
@@ -222,8 +225,12 @@ async fn of_two_who_deploy_at_once_one_is_told() {
     let spec = |image: &str| {
         knit_rpc::spec::parse(&manifest(image, 1), knit_rpc::spec::Format::Yaml).expect("a spec")
     };
-    server.app.submit(spec("v1"), Some(0)).await.unwrap();
-    let (one, two) = (server.app.submit(spec("a"), Some(1)), server.app.submit(spec("b"), Some(1)));
+    let actor = Actor { name: "test".to_owned(), role: Role::Deployer, scope: Scope::All };
+    server.app.submit(&actor, spec("v1"), Some(0)).await.unwrap();
+    let (one, two) = (
+        server.app.submit(&actor, spec("a"), Some(1)),
+        server.app.submit(&actor, spec("b"), Some(1)),
+    );
     let (one, two) = tokio::join!(one, two);
     assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
     let error = one.err().or(two.err()).unwrap().to_string();

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use super::{DeploymentSpec, HostIp, Mode, Order, PortSpec, ProbeKind, Strategy};
 
 pub(super) use text::{
-    destination, directory, hostname, log_driver, log_size, mount_path, network_name, sysctl,
-    tmpfs, url_path, user, volume_name,
+    destination, directory, host_path, hostname, log_driver, log_size, mount_path, network_name,
+    sysctl, tmpfs, url_path, user, volume_name,
 };
 
 /// Clashes within a spec: (field, sentence) each.
@@ -18,6 +18,7 @@ pub(super) fn clashes(spec: &DeploymentSpec) -> Vec<(String, String)> {
     paths(spec, &mut problems);
     volumes(spec, &mut problems);
     networks(spec, &mut problems);
+    privileges(spec, &mut problems);
     update(spec, &mut problems);
     if spec.mode == Mode::EveryNode && spec.replicas != 1 {
         problems.add("replicas", "means nothing with mode every-node: there is one on each node");
@@ -91,7 +92,10 @@ fn paths(spec: &DeploymentSpec, problems: &mut Problems) {
         volumes.enumerate().map(|(index, path)| (format!("volumes[{index}]"), ".path", path));
     let tmpfs = spec.instance.tmpfs.iter().map(|tmpfs| tmpfs.split(':').next().unwrap_or_default());
     let tmpfs = tmpfs.enumerate().map(|(index, path)| (format!("tmpfs[{index}]"), "", path));
-    for (entry, key, path) in volumes.chain(tmpfs) {
+    let host = spec.instance.host_mounts.iter().map(|mount| mount.path.as_str());
+    let host =
+        host.enumerate().map(|(index, path)| (format!("host_mounts[{index}]"), ".path", path));
+    for (entry, key, path) in volumes.chain(tmpfs).chain(host) {
         let plain = if path.len() > 1 { path.trim_end_matches('/') } else { path };
         if let Some(earlier) = seen.get(plain) {
             problems.add(
@@ -146,6 +150,22 @@ fn networks(spec: &DeploymentSpec, problems: &mut Problems) {
         for name in instance.sysctls.keys().filter(|name| name.starts_with("net.")) {
             let message = "belongs to the host with networks: [host], and is not set from here";
             problems.add(format!("sysctls.{name}"), message);
+        }
+    }
+}
+
+fn privileges(spec: &DeploymentSpec, problems: &mut Problems) {
+    let instance = &spec.instance;
+    for (index, name) in instance.cap_add.iter().enumerate() {
+        if instance.cap_drop.contains(name) {
+            problems.add(format!("cap_add[{index}]"), format!("{name} is in cap_drop as well"));
+        }
+    }
+    if instance.privileged {
+        for (key, list) in [("cap_add", &instance.cap_add), ("cap_drop", &instance.cap_drop)] {
+            if !list.is_empty() {
+                problems.add(key, "means nothing with privileged, which has all capabilities");
+            }
         }
     }
 }

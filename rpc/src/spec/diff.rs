@@ -76,6 +76,9 @@ pub fn recreates(old: &DeploymentSpec, new: &DeploymentSpec) -> Vec<String> {
             dns: "dns",
             extra_hosts: "extra_hosts",
             cap_drop: "cap_drop",
+            cap_add: "cap_add",
+            privileged: "privileged",
+            host_mounts: "host_mounts",
         ]
     )
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Bytes, Cpus, LogSpec, PortSpec, Span, TemplateSpec, VolumeMount, hash, is_false};
+use super::{
+    Bytes, Cpus, HostMount, LogSpec, PortSpec, Span, TemplateSpec, VolumeMount, hash, is_false,
+};
 use crate::id::SpecHash;
 
 /// What a node needs to know to make one container. Whatever changes here needs a new container;
@@ -84,6 +86,15 @@ pub struct InstanceSpec {
     /// Capabilities to drop, without `CAP_`; `ALL` drops all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cap_drop: Vec<String>,
+    /// Capabilities to add, without `CAP_`; `ALL` adds all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cap_add: Vec<String>,
+    /// Whether it has all capabilities and devices: root in it is root on the node.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub privileged: bool,
+    /// Directories and files of the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_mounts: Vec<HostMount>,
 }
 
 impl InstanceSpec {

@@ -120,6 +120,7 @@ fn read_instance(reader: &mut Reader, fields: &mut Fields<'_>) -> Option<Instanc
         networks: network::read(reader, fields),
         resources: optional(reader, fields, "resources", resources::read).unwrap_or_default(),
         volumes: volumes::read(reader, fields),
+        host_mounts: volumes::read_host_mounts(reader, fields),
         ..InstanceSpec::default()
     };
     container::read(reader, fields, &mut spec);

@@ -204,6 +204,10 @@ fn a_wrong_value_says_what_it_may_be() {
         ("dns: [nine]", "dns[0]: must be the address of a name server"),
         ("extra_hosts: {db: there}", "db must have an address or host-gateway, not \"there\""),
         ("cap_drop: [NET_ADMN]", "did you mean NET_ADMIN?"),
+        ("cap_add: [SYS_ADMN]", "did you mean SYS_ADMIN?"),
+        ("host_mounts: [{host_path: srv, path: /a}]", "must be an absolute path without \"..\""),
+        ("host_mounts: [{host_path: /a/../etc, path: /a}]", "without \"..\""),
+        ("host_mounts: [{host_path: /a, path: /}]", "cannot be /"),
         ("log: {driver: '-'}", "is no log driver"),
         ("entrypoint: [a]\ncommand: [b]", "2:13: entrypoint: sets what \"command\" sets already"),
     ] {
@@ -254,6 +258,12 @@ fn what_cannot_be_together_is_told_where_it_stands() {
             "update: {strategy: blue-green, order: stop-first}",
             "update.order: strategy blue-green starts",
         ),
+        (
+            "host_mounts: [{host_path: /srv, path: /a}]\ntmpfs: /a",
+            "host_mounts[0].path: /a is taken: tmpfs[0]",
+        ),
+        ("privileged: true\ncap_add: [SYS_TIME]", "cap_add: means nothing with privileged"),
+        ("cap_drop: [SYS_TIME]\ncap_add: [SYS_TIME]", "SYS_TIME is in cap_drop as well"),
         ("networks: [none]\nhealth: {ready: {tcp: 1}}", "3:17: health.ready: has no network"),
         ("networks: [none]\nports: [{container_port: 1}]", "ports: nothing can be published"),
         ("network: host\nsysctls: {net.core.somaxconn: 1}", "belongs to the host"),

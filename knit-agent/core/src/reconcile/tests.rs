@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use knit_rpc::id::{ClusterId, DeploymentId, NodeId};
 use knit_rpc::message::AssignedInstance;
-use knit_rpc::spec::{InstanceSpec, PortSpec, RunPolicy};
+use knit_rpc::spec::{InstanceSpec, NodePolicy, PortSpec, RunPolicy};
 
 use super::*;
 use crate::desired::Owner;
@@ -12,6 +12,7 @@ use crate::observed::Listener;
 
 mod healing;
 mod model;
+mod policy;
 mod properties;
 mod stores;
 mod tables;
@@ -91,6 +92,12 @@ pub(crate) fn listener(port: u16) -> Listener {
         port,
         process: "nginx (pid 812)".to_owned(),
     }
+}
+
+/// A node whose owner gives its network away.
+pub(crate) fn with_its_network() -> Observed {
+    let policy = NodePolicy { host_network: true, ..NodePolicy::default() };
+    Observed { policy, ..Observed::default() }
 }
 
 fn at(seconds: u64) -> Timestamp {

@@ -80,6 +80,8 @@ fn host_config(plan: &ContainerPlan, network: String) -> HostConfig {
             &spec.extra_hosts.iter().map(|(name, to)| format!("{name}:{to}")).collect::<Vec<_>>(),
         ),
         cap_drop: some_unless_empty(&spec.cap_drop),
+        cap_add: some_unless_empty(&spec.cap_add),
+        privileged: Some(spec.privileged),
         ..HostConfig::default()
     }
 }
@@ -104,8 +106,15 @@ fn mounts(plan: &ContainerPlan) -> Vec<Mount> {
         }),
         ..Mount::default()
     });
+    let host = plan.host_mounts.iter().map(|mount| Mount {
+        target: Some(mount.path.clone()),
+        source: Some(mount.host_path.display().to_string()),
+        typ: Some(MountType::BIND),
+        read_only: Some(mount.read_only),
+        ..Mount::default()
+    });
     // A file may lie in a volume, so it is mounted over it.
-    volumes.chain(files).collect()
+    volumes.chain(host).chain(files).collect()
 }
 
 fn ulimit((name, limit): (&String, &Ulimit)) -> ResourcesUlimits {

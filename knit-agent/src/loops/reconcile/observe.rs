@@ -95,6 +95,7 @@ impl Reconciler {
         };
         let names_networks = desired.is_some_and(|desired| !desired.networks.is_empty());
         let mut observed = Observed {
+            policy: self.shared.config.policy.clone(),
             images,
             listeners: ports_listened_on(desired, &missing),
             containers,

@@ -168,3 +168,47 @@ fn other_log_drivers_get_no_options_of_ours() {
         assert_eq!(shown, json!({"Type": "json-file", "Config": bounds}));
     });
 }
+
+#[test]
+fn what_reaches_into_the_host_does() {
+    in_namespace(|| async {
+        let host = Host::new().await;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("word"), "from the host").unwrap();
+        let mut spec = sleeper();
+        let options = json!({
+            "cap_drop": ["ALL"], "cap_add": ["NET_ADMIN"],
+            "host_mounts": [
+                {"host_path": dir.path(), "path": "/given"},
+                {"host_path": dir.path(), "path": "/shown", "read_only": true},
+            ],
+        });
+        spec.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        let web = host.start("web", spec).await;
+        let inside = |command: &str| host.inside(&web, command);
+        assert!(inside("cat /proc/1/status").contains("CapEff:\t0000000000001000"));
+        assert_eq!(inside("cat /given/word"), "from the host");
+        inside("touch /given/made");
+        assert!(dir.path().join("made").exists());
+        assert!(
+            inside("mount")
+                .lines()
+                .any(|line| { line.contains(" /shown ") && line.contains("(ro") })
+        );
+        let mut spec = sleeper();
+        spec["privileged"] = json!(true);
+        // To start it this host must have all capabilities itself, which not every one has.
+        let root = plan(&host.owner, "root", spec);
+        host.dockerd.engine().create(&root).await.unwrap();
+        assert_eq!(host.inspect(&root.name)["HostConfig"]["Privileged"], true);
+        assert_eq!(host.inspect(&web)["HostConfig"]["Privileged"], false);
+
+        let mut spec = sleeper();
+        let nowhere = dir.path().join("nowhere");
+        spec["host_mounts"] = json!([{"host_path": nowhere, "path": "/a"}]);
+        let plan = plan(&host.owner, "lost", spec);
+        let error = super::permanent(host.dockerd.engine().create(&plan).await);
+        assert!(error.contains("nowhere"), "{error}");
+        assert!(!nowhere.exists(), "nothing is made on the host");
+    });
+}

@@ -12,12 +12,13 @@ use knit_agent::mesh::MeshAddress;
 use knit_agent::session::BusSource;
 use knit_rpc::id::{DeploymentId, InstanceId, ProjectName};
 use knit_rpc::message::AssignedInstance;
-use knit_rpc::spec::InstanceSpec;
+use knit_rpc::spec::{InstanceSpec, NodePolicy};
 
 use super::server::Server;
 
 pub(crate) fn config(state_dir: &Path, server: &Server) -> Config {
     Config {
+        policy: NodePolicy { host_network: true, ..NodePolicy::default() },
         state_dir: state_dir.to_owned(),
         mesh_socket: None,
         server: ServerConfig::Url(server.url()),

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use knit_rpc::api::{NodeState, Reserved};
 use knit_rpc::id::{DeploymentId, NodeId};
-use knit_rpc::spec::{PortSpec, VolumeName};
+use knit_rpc::spec::{PortSpec, Privilege, VolumeName};
 
 use super::Resource;
 use crate::ledger::{self, Claim};
@@ -24,6 +24,12 @@ pub enum Obstacle<'a> {
     },
     /// A part of `where` that does not hold, in words.
     Where(String),
+    /// What its own policy does not let containers have.
+    Policy {
+        privilege: Privilege<'a>,
+        /// Whether its agent tells of a policy at all.
+        is_told: bool,
+    },
     State {
         state: NodeState,
         message: Option<&'a str>,
@@ -110,6 +116,7 @@ impl Obstacle<'_> {
             ),
             Self::Label { .. }
             | Self::Where(_)
+            | Self::Policy { .. }
             | Self::State { .. }
             | Self::Adopting
             | Self::Cordoned
@@ -128,6 +135,12 @@ impl Obstacle<'_> {
                 format!("label {key}={value} is missing (it is {found})")
             }
             Self::Where(part) => part.clone(),
+            Self::Policy { privilege, is_told: true } => {
+                format!("its policy (agent.toml) refuses {privilege}")
+            }
+            Self::Policy { privilege, is_told: false } => {
+                format!("its agent is too old to give containers {privilege}")
+            }
             Self::State { state: NodeState::NotReady, message: Some(message) } => {
                 format!("it is not ready: {message}")
             }
@@ -179,6 +192,7 @@ impl Obstacle<'_> {
             }
             Self::Label { .. }
             | Self::Where(_)
+            | Self::Policy { .. }
             | Self::Adopting
             | Self::Port { .. }
             | Self::TooLarge { .. }
@@ -199,6 +213,12 @@ impl Obstacle<'_> {
                 Some((part, _)) => format!("{part} must hold"),
                 None => part.clone(),
             },
+            Self::Policy { privilege, is_told: true } => format!(
+                "allow {privilege} there: {} under [policy] in /etc/knit/agent.toml, and restart \
+                 its agent",
+                policy_line(*privilege)
+            ),
+            Self::Policy { is_told: false, .. } => "upgrade its agent".to_owned(),
             Self::State { .. } => "it must become ready".to_owned(),
             Self::Adopting => "what it runs must be taken in, which happens by itself".to_owned(),
             Self::Cordoned => format!("let it work again: `knit node uncordon {node}`"),
@@ -243,12 +263,25 @@ impl Obstacle<'_> {
             Self::PerNode { .. } => (1, 0),
             Self::Port { .. } => (2, 0),
             Self::Cordoned | Self::Draining => (3, 0),
-            Self::Label { .. } | Self::Where(_) => (4, 0),
+            Self::Label { .. } | Self::Where(_) | Self::Policy { .. } => (4, 0),
             Self::State { .. } | Self::Adopting | Self::CapacityUnknown { .. } => (5, 0),
             Self::TooLarge { .. } => (6, 0),
             Self::DataElsewhere { .. } | Self::DataApart { .. } | Self::DataLeaving { .. } => {
                 (7, 0)
             }
+        }
+    }
+}
+
+/// What the node's owner writes to allow it.
+fn policy_line(privilege: Privilege<'_>) -> String {
+    match privilege {
+        Privilege::Privileged => "privileged = true".to_owned(),
+        Privilege::HostNetwork => "host_network = true".to_owned(),
+        Privilege::Capability(name) => format!("cap_add = [\"{name}\"]"),
+        Privilege::HostPath { path, read_only } => {
+            let key = if read_only { "host_paths_read_only" } else { "host_paths" };
+            format!("{key} = [\"{}\"]", path.display())
         }
     }
 }

@@ -1,6 +1,6 @@
 use knit_rpc::constraint::Constraint;
 use knit_rpc::spec::Protocol::{Tcp, Udp};
-use knit_rpc::spec::{HostIp, PortSpec, VolumeMount};
+use knit_rpc::spec::{HostIp, NodePolicy, PortSpec, VolumeMount};
 
 use super::*;
 use crate::liveness::judge;
@@ -255,4 +255,43 @@ fn cordoning_keeps_no_slot_from_the_only_node_that_it_may_have() {
         settle(&mut snapshot, NOW);
         assert_eq!(snapshot.instances.len(), expected, "every_node: {every_node}");
     }
+}
+
+#[test]
+fn a_nodes_own_policy_counts_and_is_named() {
+    let mut snapshot = cluster(0);
+    for n in 1..=3 {
+        add_node(&mut snapshot, n, &[]);
+    }
+    let policy = NodePolicy { host_network: true, ..NodePolicy::default() };
+    node_mut(&mut snapshot, 1).facts.policy = Some(policy.clone());
+    node_mut(&mut snapshot, 2).facts.policy = Some(NodePolicy::default());
+    let mut spec = instance_spec("a");
+    spec.networks = vec!["host".to_owned()];
+    spec.cap_add = vec!["NET_ADMIN".to_owned()];
+    deploy(&mut snapshot, 1, 1, spec);
+    let refused = refused(&snapshot, 1, 0);
+    assert_eq!(
+        refused.reasons,
+        [
+            "node n1: its policy (agent.toml) refuses capability NET_ADMIN",
+            "node n2: its policy (agent.toml) refuses the host's network",
+            "node n3: its agent is too old to give containers capability NET_ADMIN",
+        ]
+    );
+    let allowed = NodePolicy { cap_add: ["NET_ADMIN".to_owned()].into(), ..policy };
+    node_mut(&mut snapshot, 1).facts.policy = Some(allowed);
+    let deployment = snapshot.deployments[&deployment_id(1)].clone();
+    let verdicts = judge(&snapshot, NOW);
+    let placements = Placements::of(&snapshot);
+    let ledger = Ledger::default();
+    let host = |n: u8| Host {
+        node: &snapshot.nodes[&node_id(n)],
+        verdict: verdicts.nodes.get(&node_id(n)),
+        ledger: &ledger,
+        siblings: 0,
+    };
+    let needs = Needs::new(&deployment.id, 0, &deployment.spec, &deployment.spec_hash);
+    assert!(obstacles(&needs, &host(1), &placements).is_empty());
+    assert!(!obstacles(&needs, &host(2), &placements).is_empty());
 }

@@ -5,11 +5,12 @@ use knit_rpc::api::Accepted;
 use knit_rpc::id::{DeploymentName, ProjectName};
 use knit_rpc::spec::{Mode, REPLICAS_MAX};
 use knit_runtime::clock;
+use knit_server_core::access::Actor;
 use knit_server_core::{Deployment, revise};
 
 use super::super::bounds::problem;
 use super::super::{App, AppError};
-use super::{accepted, check_revision, no_deployment};
+use super::{accepted, check_privileges, check_revision, no_deployment};
 
 /// One thing that somebody wants of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,7 @@ impl App {
     /// Does it, or says why it cannot be done. A deployment that is so already is left alone.
     pub async fn change(
         &self,
+        actor: &Actor,
         project: &ProjectName,
         name: &DeploymentName,
         change: Change,
@@ -44,6 +46,9 @@ impl App {
         let Some(after) = change.of(&known, clock::now())? else {
             return Ok(accepted(&known, true));
         };
+        if let Change::Rollback(_) = change {
+            check_privileges(actor, &after.spec)?;
+        }
         let accepted = accepted(&after, false);
         self.take(&mut world, Some(&known), after).await?;
         Ok(accepted)

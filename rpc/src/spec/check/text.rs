@@ -1,5 +1,8 @@
 //! What single texts may hold.
 
+use std::path::{Path, PathBuf};
+
+use super::super::privilege::is_plain;
 use crate::id::ProjectName;
 
 /// An absolute, plain path of a file.
@@ -66,6 +69,16 @@ pub(in crate::spec) fn mount_path(text: String) -> Result<String, String> {
     }
     let text = directory(text)?;
     Ok(text.strip_suffix('/').map(str::to_owned).unwrap_or(text))
+}
+
+/// A path of the node's.
+pub(in crate::spec) fn host_path(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if !is_plain(path) || text.contains('\0') {
+        return Err(format!("must be an absolute path without \"..\", not {text:?}"));
+    }
+    // Without what stands twice and at the end: the same path is the same text.
+    Ok(path.components().collect())
 }
 
 /// `PATH` or `PATH:OPTIONS`, as Docker takes it.

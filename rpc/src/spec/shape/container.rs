@@ -27,6 +27,8 @@ pub(super) fn read(reader: &mut Reader, fields: &mut Fields<'_>, spec: &mut Inst
         .map(|(path, node)| extra_hosts(reader, node, &path))
         .unwrap_or_default();
     spec.cap_drop = one_or_many(reader, fields, "cap_drop", |text| words::capability(&text));
+    spec.cap_add = one_or_many(reader, fields, "cap_add", |text| words::capability(&text));
+    spec.privileged = flag(reader, fields, "privileged");
     spec.log = optional(reader, fields, "log", log).unwrap_or_default();
 }
 

@@ -44,7 +44,7 @@ struct Node {
 
 impl Node {
     fn new(wanted: impl IntoIterator<Item = Wanted>) -> Self {
-        let mut observed = Observed::default();
+        let mut observed = with_its_network();
         observed.images.insert("web".to_owned());
         let mut node = Self { desired: desired(wanted), observed, now: at(100) };
         node.follow();

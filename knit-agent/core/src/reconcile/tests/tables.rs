@@ -263,7 +263,7 @@ fn on_the_hosts_network_nothing_is_mapped_and_nothing_refused() {
     spec.networks.push("host".to_owned());
     let one = wanted("web", 0, 1, spec);
     let desired = desired([one.clone()]);
-    let mut observed = Observed { listeners: vec![listener(8080)], ..Observed::default() };
+    let mut observed = Observed { listeners: vec![listener(8080)], ..with_its_network() };
     assert_eq!(names(&decide(&desired, &observed, 10)), ["pull", "create", "start"]);
     let mut found = container(&one, ContainerState::Running, 2);
     found.addresses.clear();
