@@ -107,8 +107,9 @@ const EXIT_CODES: &str = "Exit codes:
 /// Which server is asked.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ServerArgs {
-    /// Address of the server, http://HOST:PORT or unix:PATH [default: that of `knit login`, else one
-    /// on this host, else the one that the local mesh daemon knows]
+    /// Address of the server: http://HOST:PORT, unix:PATH, or `ssh://[USER@]HOST[:PORT][/SOCKET]` for the
+    /// socket of another host [default: that of `knit login`, else one on this host, else the one
+    /// that the local mesh daemon knows]
     #[arg(long, env = "KNIT_SERVER", value_name = "URL")]
     pub(crate) server: Option<String>,
 

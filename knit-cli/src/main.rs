@@ -33,5 +33,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("no threads could be started")?;
-    runtime.block_on(commands::run(cli))
+    let code = runtime.block_on(commands::run(cli));
+    server::close();
+    code
 }

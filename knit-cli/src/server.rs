@@ -1,6 +1,8 @@
 //! Which server is asked: the one that was named or logged in to, else one on this host, else one
 //! that the local mesh daemon leads to.
 
+mod ssh;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -11,18 +13,29 @@ use knit_rpc::api::{API_PORT, API_SOCKET};
 
 use crate::cli::ServerArgs;
 
+pub(crate) use ssh::close;
+
 /// A client of the server, with the token that it may be shown.
 pub(crate) async fn find(args: &ServerArgs) -> anyhow::Result<ApiClient> {
     let keys = Keys::load(args.token_file.as_deref())?;
     if args.server.is_none()
         && let Some(login) = keys.login()
+        && !ssh::is_address(&login.server)
     {
         // Wherever its address has moved to.
         let elsewhere = async || mesh_addresses(args).await.unwrap_or_default();
         return Ok(keys.open_login(login, elsewhere).await?);
     }
-    let (url, known) = address(args).await?;
-    Ok(keys.open(&url, known).await?)
+    let (url, known) = match keys.login() {
+        Some(login) if args.server.is_none() => (login.server.clone(), Known::Named),
+        Some(_) | None => address(args).await?,
+    };
+    Ok(keys.open_with(client(&url).await?, known).await?)
+}
+
+/// A client of the server at an address, which may be an ssh away.
+pub(crate) async fn client(url: &str) -> anyhow::Result<ApiClient> {
+    if ssh::is_address(url) { ssh::client(url).await } else { Ok(ApiClient::new(url)?) }
 }
 
 /// The address of the server, and how it became known.

@@ -9,7 +9,7 @@
 //! that got the child's pid.
 
 mod lines;
-mod spawner;
+pub(crate) mod spawner;
 mod supervised;
 
 use std::os::unix::process::ExitStatusExt;

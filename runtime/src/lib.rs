@@ -1,7 +1,7 @@
 //! What each of Knit's programs does at its edges.
 //!
-//! Logs, signals, the service manager, child processes, files, configuration, the clock and the
-//! terminal. Nothing here knows a deployment, a node or a mesh.
+//! Logs, signals, the service manager, child processes, other hosts by ssh, files, configuration,
+//! the clock and the terminal. Nothing here knows a deployment, a node or a mesh.
 
 pub mod child;
 pub mod clock;
@@ -10,4 +10,5 @@ pub mod file;
 pub mod log;
 pub mod notify;
 pub mod signal;
+pub mod ssh;
 pub mod terminal;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use knit_link::http::{ApiClient, Login, proven_identity};
+use knit_link::http::{Login, proven_identity};
 use knit_rpc::access::{Scope, Token};
 use knit_runtime::terminal::eprintln;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
@@ -22,7 +22,7 @@ pub(super) async fn login(args: LoginArgs) -> anyhow::Result<ExitCode> {
     let named = args.url.or_else(|| args.server.server.clone());
     let asked = ServerArgs { server: named, ..args.server.clone() };
     let (url, _) = server::address(&asked).await?;
-    let client = ApiClient::new(&url)?;
+    let client = server::client(&url).await?;
     let identity = proven_identity(&client).await?;
     check_key(&url, &identity.server_key, args.server_key.as_deref())?;
     let token = read_token(args.server.token_file.as_deref())?;

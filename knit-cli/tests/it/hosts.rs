@@ -12,4 +12,5 @@ mod lifecycle;
 mod loss;
 mod rollout;
 mod soak;
+mod ssh;
 mod volumes;

@@ -4,6 +4,7 @@ mod api;
 mod cluster;
 mod image;
 mod load;
+mod sshd;
 mod wire;
 
 use std::process::Output;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 pub(crate) use api::host_of;
 pub(crate) use cluster::Cluster;
 pub(crate) use load::Load;
+pub(crate) use sshd::{Sshd, processes_with};
 pub(crate) use wire::{BadWires, Badness, Cut};
 
 /// The image that tests deploy: busybox, imported on every host.

@@ -72,7 +72,9 @@ impl HttpError {
 /// A client of one server; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ApiClient {
+    /// Where the server is, as it is told.
     base: String,
+    on_socket: bool,
     http: Client,
     token: Option<Token>,
 }
@@ -96,7 +98,13 @@ impl ApiClient {
             .no_proxy()
             .build()
             .map_err(HttpError::Client)?;
-        Ok(Self { base, http, token: None })
+        Ok(Self { base, on_socket: true, http, token: None })
+    }
+
+    /// The same client, which is told to be of this address: a socket may lead further than it looks.
+    #[must_use]
+    pub fn known_as(self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self }
     }
 
     /// The same client, which shows a token with each request.
@@ -125,10 +133,10 @@ impl ApiClient {
             .no_proxy()
             .build()
             .map_err(HttpError::Client)?;
-        Ok(Self { base, http, token: None })
+        Ok(Self { base, on_socket: false, http, token: None })
     }
 
-    /// For example `http://10.45.75.206:7400` or `unix:/run/knit/server.sock`.
+    /// For example `http://10.45.75.206:7400`, `unix:/run/knit/server.sock` or `ssh://root@host`.
     pub fn base_url(&self) -> &str {
         &self.base
     }
@@ -199,7 +207,7 @@ impl ApiClient {
 
     fn url(&self, path: &str) -> String {
         // On a socket the host is nobody's name.
-        let base = if self.base.starts_with("unix:") { "http://localhost" } else { &self.base };
+        let base = if self.on_socket { "http://localhost" } else { &self.base };
         format!("{base}{path}")
     }
 

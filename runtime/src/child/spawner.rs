@@ -24,7 +24,7 @@ struct Job {
 }
 
 /// Starts `command` so that the kernel sends it `death_signal` when this process dies.
-pub(super) async fn spawn(command: Command, death_signal: Signal) -> io::Result<Child> {
+pub(crate) async fn spawn(command: Command, death_signal: Signal) -> io::Result<Child> {
     let (done, result) = oneshot::channel();
     let job = Job { command, death_signal, runtime: Handle::current(), done };
     jobs()?.send(job).map_err(|_| gone())?;

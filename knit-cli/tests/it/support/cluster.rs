@@ -25,7 +25,7 @@ pub(crate) struct Cluster {
 }
 
 /// Lives as long as the process: the children's output is read on it.
-fn runtime() -> &'static Runtime {
+pub(super) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new().unwrap())
 }

@@ -107,7 +107,11 @@ impl Keys {
 
     /// A client of the server at `url`, with the token that may be shown there, if there is one.
     pub async fn open(&self, url: &str, known: Known) -> Result<ApiClient, KeysError> {
-        let client = ApiClient::new(url)?;
+        self.open_with(ApiClient::new(url)?, known).await
+    }
+
+    /// The same client, with the token that its server may see, if there is one.
+    pub async fn open_with(&self, client: ApiClient, known: Known) -> Result<ApiClient, KeysError> {
         let kept = self.login.as_ref().filter(|login| is_same(&login.server, client.base_url()));
         if let Some(login) = kept {
             prove(&client, &login.server_key).await?;
@@ -118,7 +122,9 @@ impl Keys {
             return Ok(client.with_token(token));
         }
         match (&self.token, known) {
-            (Some(_), Known::Found) => Err(KeysError::Unnamed { url: url.to_owned() }),
+            (Some(_), Known::Found) => {
+                Err(KeysError::Unnamed { url: client.base_url().to_owned() })
+            }
             (Some(token), Known::Named) => Ok(client.with_token(token.clone())),
             (None, _) => Ok(client),
         }
@@ -181,7 +187,7 @@ fn read(text: &str, place: &str) -> Result<Token, KeysError> {
 /// Whether two addresses of servers are one, as they are written.
 fn is_same(a: &str, b: &str) -> bool {
     let plain = |url: &str| ApiClient::new(url).map(|client| client.base_url().to_owned()).ok();
-    plain(a).is_some_and(|a| plain(b).is_some_and(|b| a == b))
+    a == b || plain(a).is_some_and(|a| plain(b).is_some_and(|b| a == b))
 }
 
 #[cfg(test)]
