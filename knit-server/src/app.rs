@@ -17,6 +17,7 @@ mod networks;
 pub mod nodes;
 mod projects;
 pub mod reports;
+pub mod sessions;
 mod tell;
 pub mod tokens;
 pub mod views;
@@ -38,6 +39,7 @@ use crate::identity::Identity;
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
 use audit::Audit;
+use sessions::Sessions;
 use tokens::Tokens;
 pub use world::World;
 
@@ -75,6 +77,7 @@ pub struct App {
     pub vault: Vault,
     pub feed: Feed,
     pub tokens: Tokens,
+    sessions: Sessions,
     audit: Audit,
     /// Where each node's subnet comes from.
     pub container_subnet: Ipv4Net,
@@ -116,12 +119,14 @@ impl App {
         let projects = projects::load(&store).await?;
         let audit = Audit::behind(store.audit_head().await?);
         let tokens = Tokens::new(store.tokens().await?);
+        let sessions = Sessions::load(&store).await?;
         Ok(Self {
             identity,
             store,
             vault,
             feed: Feed::default(),
             tokens,
+            sessions,
             audit,
             container_subnet: settings.container_subnet,
             admission: settings.admission,

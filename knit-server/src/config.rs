@@ -1,5 +1,7 @@
 //! What the server is told: flags over the configuration file over defaults.
 
+mod public_url;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,8 @@ use knit_runtime::config::ConfigError;
 use knit_runtime::log::LogArgs;
 use knit_server_core::admission::Policy;
 use serde::Deserialize;
+
+pub use public_url::PublicUrl;
 
 use crate::vault::MasterKeySource;
 
@@ -101,6 +105,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
 
+    /// Where browsers reach this server, when a proxy with TLS stands before it:
+    /// <https://knit.example.com>
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+
     /// A TOML file with these options, dashes as underscores; flags win
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -122,6 +131,7 @@ pub struct Config {
     pub container_subnet: Ipv4Net,
     pub admission: Policy,
     pub master_key: MasterKeySource,
+    pub public_url: Option<PublicUrl>,
 }
 
 /// Who becomes a node without a join token.
@@ -171,6 +181,7 @@ impl Config {
                 .container_subnet
                 .or(file.container_subnet)
                 .unwrap_or_else(default_subnet),
+            public_url: flags.public_url.or(file.public_url),
             admission: match flags.admit.or(file.admit) {
                 Some(Admit::All) => Policy::All,
                 Some(Admit::Asked) | None => Policy::Asked,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! request ─> request id, span ─> catch panic ─> audit ─> who asks ─> router ─> handler ─> app
-//!                    └ an error of any origin leaves as ErrorBody with that id
+//!                    └ an error of any origin leaves as ErrorBody with that id; only the pages
+//!                      of `sessions`, which browsers show, are HTML
 //! ```
 
 pub mod access;
@@ -17,6 +18,7 @@ pub mod nodes;
 mod params;
 pub mod projects;
 pub mod rollouts;
+pub mod sessions;
 pub mod tokens;
 pub mod volumes;
 pub mod why;
@@ -34,6 +36,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use access::Failures;
+use sessions::Web;
 
 /// Bytes of a request's body, at most: a manifest's limit and a little.
 const BODY_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
@@ -44,13 +47,21 @@ pub struct Shared {
     pub app: Arc<App>,
     /// Wrong tokens of late.
     pub failures: Arc<Failures>,
+    /// What browsers are shown.
+    pub web: Arc<Web>,
     /// Ends streams, so that the server can stop.
     pub stop: CancellationToken,
 }
 
 impl Shared {
     pub fn new(app: Arc<App>, stop: CancellationToken) -> Self {
-        Self { app, failures: Arc::default(), stop }
+        Self { app, failures: Arc::default(), web: Arc::default(), stop }
+    }
+
+    /// With what was configured for browsers.
+    #[must_use]
+    pub fn with_web(self, web: Web) -> Self {
+        Self { web: Arc::new(web), ..self }
     }
 }
 
@@ -76,6 +87,7 @@ pub fn router(shared: Shared) -> Router {
         .merge(plain)
         .route("/openapi.json", get(serve_document.clone()))
         .route("/v1/openapi.json", get(serve_document))
+        .merge(sessions::routes())
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(middleware::from_fn_with_state(shared.clone(), access::identify))
@@ -83,6 +95,7 @@ pub fn router(shared: Shared) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(error::request_id))
+        .layer(middleware::from_fn(sessions::protect))
         .with_state(shared)
 }
 

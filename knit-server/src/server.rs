@@ -23,6 +23,7 @@ use crate::app::tokens;
 use crate::app::{App, Settings};
 use crate::config::Config;
 use crate::http::listen::{self, Listeners, bind_socket};
+use crate::http::sessions::Web;
 use crate::http::{Shared, router};
 use crate::identity::Identity;
 use crate::loops;
@@ -42,7 +43,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         state = %config.state_dir.display(),
         "knit-server starts"
     );
-    let router = router(Shared::new(Arc::clone(&app), stop.clone()));
+    let web = Web { public: config.public_url.clone(), ..Web::default() };
+    let router = router(Shared::new(Arc::clone(&app), stop.clone()).with_web(web));
     let mut listeners = Listeners::new(router.clone(), config.port);
     let tasks = TaskTracker::new();
     answer_on_socket(&config, router, &tasks, &stop);

@@ -12,6 +12,7 @@ pub mod access;
 pub mod admission;
 pub mod adoption;
 pub mod assignment;
+pub mod browser;
 pub mod eligibility;
 pub mod explain;
 pub mod instances;

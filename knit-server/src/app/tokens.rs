@@ -57,6 +57,12 @@ impl Tokens {
         held.values().map(|token| &token.view).filter(names).map(|v| v.id.to_string()).collect()
     }
 
+    /// For whom a token stands, while it does.
+    pub(super) fn actor_of(&self, id: &TokenId, now: Timestamp) -> Option<Actor> {
+        let view = self.get(id)?.view;
+        view.expires_at.is_none_or(|at| at > now).then(|| actor(view))
+    }
+
     fn get(&self, id: &TokenId) -> Option<StoredToken> {
         self.held().get(id).cloned()
     }
@@ -165,6 +171,7 @@ impl App {
         store::tokens::remove(&mut write, &id).await?;
         store::commit(write).await?;
         self.tokens.change(|tokens| tokens.remove(&id));
+        self.sessions.forget_token(&id);
         tracing::info!(token.id = %id, by = actor.name, "a token was revoked");
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! ```text
 //! request ─> open path? ──────────────────────────────────────────┐
 //!         ─> Unix socket, peer is root or the server's user ─> admin
-//!         ─> Authorization: Bearer knit_… ─> holder ──────────────┴─> handler ─> Caller::may
+//!         ─> Authorization: Bearer knit_… ─> holder ──────────────┤
+//!         ─> a browser's cookie ─> session ─> guard ──────────────┴─> handler ─> Caller::may
 //! ```
 //!
 //! Invariant: a handler is reached by an open path or with a [`Caller`]; what the caller may do is
@@ -24,6 +25,7 @@ use knit_server_core::access::{Action, Actor, Resource, allowed};
 use super::Shared;
 use super::audit::AskedBy;
 use super::error::ApiError;
+use super::sessions::{self, Browser};
 use crate::app::tokens::Holder;
 
 pub use failures::Failures;
@@ -74,13 +76,25 @@ pub async fn identify(State(shared): State<Shared>, mut request: Request, next: 
     if is_open(request.uri().path()) {
         return next.run(request).await;
     }
+    let browser = Browser::of(&shared, request.headers()).await;
+    if sessions::is_page(request.uri().path()) {
+        request.extensions_mut().insert(browser);
+        return next.run(request).await;
+    }
     let origin = request.extensions().get::<ConnectInfo<Origin>>().map(|info| info.0);
-    match caller(&shared, origin, request.headers()).await {
+    match caller(&shared, origin, request.headers(), &browser).await {
         Ok(caller) => {
             tracing::Span::current().record("caller", &caller.0.name);
             let asked_by = AskedBy(caller.0.name.clone());
-            request.extensions_mut().insert(caller);
-            let mut response = next.run(request).await;
+            let is_by_cookie = !request.headers().contains_key(header::AUTHORIZATION);
+            let guarded = if is_by_cookie { browser.guard(&shared, &request) } else { Ok(()) };
+            let mut response = match guarded {
+                Ok(()) => {
+                    request.extensions_mut().insert(caller);
+                    next.run(request).await
+                }
+                Err(foreign) => foreign.into_response(),
+            };
             response.extensions_mut().insert(asked_by);
             response
         }
@@ -96,10 +110,12 @@ async fn caller(
     shared: &Shared,
     origin: Option<Origin>,
     headers: &HeaderMap,
+    browser: &Browser,
 ) -> Result<Caller, ApiError> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return match origin {
             Some(Origin::Unix { uid }) if origin::is_local_admin(uid) => Ok(local_admin(uid)),
+            _ if browser.is_known() => browser.caller(),
             Some(Origin::Unix { uid }) => Err(unknown(&format!(
                 "on this socket only root and the server's own user need no token, and you are \
                  user {uid}"

@@ -15,14 +15,21 @@ use utoipa::IntoParams;
 use super::Shared;
 use super::access::{Caller, Origin};
 use super::error::{ApiError, RequestId};
+use super::sessions;
 use crate::app::AppError;
 
+/// Who shows a token that is none.
+pub const WRONG_TOKEN: &str = "a wrong token";
 /// Of a method, a path and a query, so much is kept.
 const ACTION_CHARS_MAX: usize = 300;
 
 /// Put into a response by a handler: what was changed, where the path does not say it.
 #[derive(Debug, Clone)]
 pub struct Subject(pub String);
+
+/// Put into a response by a handler that let somebody in: that is written down as a change is.
+#[derive(Debug, Clone, Copy)]
+pub struct Opened;
 
 /// Who asked, put into the response by whoever found it out.
 #[derive(Debug, Clone)]
@@ -67,6 +74,8 @@ pub async fn write(State(shared): State<Shared>, request: Request, next: Next) -
     let is_change = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let shows_token = request.headers().contains_key(header::AUTHORIZATION);
     let uri = request.uri().path_and_query().map_or("", |uri| uri.as_str());
+    // What comes with a login is a secret, or leads to one.
+    let uri = if sessions::is_page(request.uri().path()) { request.uri().path() } else { uri };
     let action = format!("{} {uri}", request.method()).chars().take(ACTION_CHARS_MAX).collect();
     let origin = request.extensions().get::<ConnectInfo<Origin>>().map(|info| info.0);
     let request_id = request.extensions().get::<RequestId>().cloned();
@@ -75,17 +84,17 @@ pub async fn write(State(shared): State<Shared>, request: Request, next: Next) -
     let asked_by = response.extensions().get::<AskedBy>().map(|by| by.0.clone());
     let is_noted = match status {
         // Who shows nothing is nobody; a flood of that must not fill the disk.
-        StatusCode::UNAUTHORIZED => shows_token,
+        StatusCode::UNAUTHORIZED => shows_token || asked_by.is_some(),
         StatusCode::TOO_MANY_REQUESTS => false,
         StatusCode::FORBIDDEN => asked_by.is_some(),
-        _ => is_change && asked_by.is_some(),
+        _ => (is_change || response.extensions().get::<Opened>().is_some()) && asked_by.is_some(),
     };
     if is_noted {
         let subject = response.extensions().get::<Subject>().map(|subject| subject.0.clone());
         let origin = origin.and_then(Origin::ip).map(|ip| ip.to_string());
         let fact = AuditFact {
             at: clock::now(),
-            actor: asked_by.unwrap_or_else(|| "a wrong token".to_owned()),
+            actor: asked_by.unwrap_or_else(|| WRONG_TOKEN.to_owned()),
             origin: origin.unwrap_or_else(|| "socket".to_owned()),
             action,
             subject: subject.unwrap_or_default(),

@@ -140,15 +140,16 @@ pub async fn request_id(mut request: Request, next: Next) -> Response {
 
 async fn with_body(response: Response, id: &str) -> Response {
     let status = response.status();
-    let json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let is_whole = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
+        [b"application/json".as_slice(), b"text/html"]
+            .iter()
+            .any(|whole| kind.as_bytes().starts_with(whole))
+    });
     let allow = response.headers().get(header::ALLOW).cloned();
     let error = match response.extensions().get::<ApiError>() {
         Some(error) => error.clone(),
-        // A handler's own answer, such as the health of the server.
-        None if json => return response,
+        // A handler's own answer, such as the health of the server, or a page.
+        None if is_whole => return response,
         None => foreign(status, &text_of(response).await),
     };
     let retry_after = error.retry_after.map(|wait| HeaderValue::from(wait.as_secs() + 1));

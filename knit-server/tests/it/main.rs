@@ -13,6 +13,7 @@ mod nodes;
 mod program;
 mod projects;
 mod rollouts;
+mod sessions;
 mod store;
 mod support;
 mod vault;

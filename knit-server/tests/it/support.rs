@@ -1,6 +1,7 @@
 //! A server in this process, an agent that plays its part by script, and patience with a deadline.
 
 pub(crate) mod agent;
+pub(crate) mod browser;
 pub(crate) mod process;
 
 use std::future::Future;
@@ -17,6 +18,7 @@ use knit_rpc::spec::Format;
 use knit_rpc::subject;
 use knit_server::app::{App, Settings};
 use knit_server::http::listen::{answer, try_bind};
+use knit_server::http::sessions::Web;
 use knit_server::http::{Shared, router};
 use knit_server::identity::Identity;
 use knit_server::loops;
@@ -78,6 +80,13 @@ impl Server {
         Self::start_asked(home, identity, store, bus, Policy::All).await
     }
 
+    /// A server that remembers nothing, with what was configured for browsers.
+    pub(crate) async fn start_web(home: &Home, bus: &MemoryBus, web: Web) -> Self {
+        let identity = home.identity();
+        let store = Store::in_memory(&identity.cluster).await.expect("a store");
+        Box::pin(Self::start_whole(home, identity, store, bus, Policy::All, web)).await
+    }
+
     /// A server that lets in whom this policy says.
     pub(crate) async fn start_asked(
         home: &Home,
@@ -85,6 +94,17 @@ impl Server {
         store: Store,
         bus: &MemoryBus,
         admission: Policy,
+    ) -> Self {
+        Box::pin(Self::start_whole(home, identity, store, bus, admission, Web::default())).await
+    }
+
+    async fn start_whole(
+        home: &Home,
+        identity: Identity,
+        store: Store,
+        bus: &MemoryBus,
+        admission: Policy,
+        web: Web,
     ) -> Self {
         let container_subnet = "10.208.0.0/14".parse().expect("a subnet");
         let master = MasterKeySource::choose(None, None, home.dir.path());
@@ -98,7 +118,7 @@ impl Server {
         let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let listener = try_bind(at).expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let routes = router(Shared::new(Arc::clone(&app), stop.clone()));
+        let routes = router(Shared::new(Arc::clone(&app), stop.clone()).with_web(web));
         tasks.spawn(answer(listener, routes, stop.clone()));
         spawn_loops(&app, bus, &stop, &tasks).await;
         let token = token(&app, "tests", Role::Admin, None).await;
