@@ -58,6 +58,10 @@ pub struct Options {
     /// The server, as http://HOST:PORT; `auto` asks the hosts of the mesh [default: auto]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
+    /// Certificates in PEM that NATS' own must be signed by, when it demands TLS [default: what the
+    /// server says, else what this system trusts]
+    #[arg(long, value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
     /// Docker's socket, as `unix://PATH` or a path [default: /var/run/docker.sock]
     #[arg(long, value_name = "SOCKET", env = "DOCKER_HOST")]
     pub docker_socket: Option<String>,
@@ -127,6 +131,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub mesh_socket: Option<PathBuf>,
     pub server: Server,
+    /// Whom NATS' certificate must be signed by, if the user says.
+    pub nats_ca: Option<PathBuf>,
     pub docker_socket: String,
     pub name: String,
     pub labels: BTreeMap<String, String>,
@@ -166,6 +172,7 @@ impl Options {
                 Some(url) if url != "auto" => Server::Url(url),
                 Some(_) | None => Server::Auto,
             },
+            nats_ca: self.nats_ca.or(file.nats_ca),
             docker_socket: self
                 .docker_socket
                 .or(file.docker_socket)

@@ -11,6 +11,7 @@ use knit_rpc::id::ClusterId;
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "registration.json";
+const NATS_CA: &str = "nats-ca.pem";
 
 /// What the server said when this node last registered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct Registration {
     pub server_key: String,
     pub server_url: String,
     pub nats_url: String,
+    /// Certificates in PEM that NATS' own must be signed by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats_ca: Option<String>,
     pub user_jwt: String,
     pub expires: Timestamp,
     pub registered_at: Timestamp,
@@ -60,4 +64,22 @@ pub fn store(state_dir: &Path, registration: &Registration) -> Result<(), Regist
     let bytes = serde_json::to_vec_pretty(registration).unwrap_or_default();
     knit_runtime::file::write_atomic(&path, &bytes, 0o600)
         .map_err(|source| RegistrationError::Write { path, source })
+}
+
+/// Where the certificates are kept that the server says NATS' own is signed by.
+pub fn nats_ca_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(NATS_CA)
+}
+
+/// Keeps them in a file, which is what a connection reads; without any there is no such file.
+pub fn keep_nats_ca(state_dir: &Path, ca: Option<&str>) -> Result<(), RegistrationError> {
+    let path = nats_ca_path(state_dir);
+    let done = match ca {
+        Some(ca) => knit_runtime::file::write_atomic(&path, ca.as_bytes(), 0o600),
+        None => match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        },
+    };
+    done.map_err(|source| RegistrationError::Write { path, source })
 }

@@ -9,6 +9,7 @@
 mod register;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Config;
 use crate::executor::sentence;
 use crate::loops;
 use crate::mesh::MeshAddress;
@@ -116,9 +118,18 @@ async fn take_up(
     link
 }
 
+/// The file with the certificates that NATS' own must be signed by: the user's, else the server's.
+fn nats_ca(config: &Config) -> PathBuf {
+    let own = config.nats_ca.clone();
+    own.unwrap_or_else(|| registration::nats_ca_path(&config.state_dir))
+}
+
 /// Believes a registration and keeps it.
 fn accept(shared: &Shared, registration: &Registration) {
-    if let Err(error) = registration::store(&shared.config.state_dir, registration) {
+    let kept = registration::store(&shared.config.state_dir, registration).and_then(|()| {
+        registration::keep_nats_ca(&shared.config.state_dir, registration.nats_ca.as_deref())
+    });
+    if let Err(error) = kept {
         tracing::error!(cause = sentence(&error), "the registration was not kept");
     }
     let renewed = shared.registration.borrow().is_some();
@@ -162,6 +173,7 @@ async fn connect(
                 inbox_prefix: Some(subject::inbox_prefix(&shared.identity.node)),
                 nkey_seed: shared.identity.seed.clone(),
                 jwt: jwt.subscribe(),
+                ca: Some(nats_ca(&shared.config)),
             })
             .await?;
             (Arc::new(nats.clone()), Some(nats))

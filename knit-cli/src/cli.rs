@@ -14,7 +14,8 @@ use crate::dev::DevArgs;
 pub(crate) use access::{AuditArgs, CreateTokenArgs, LoginArgs, TokenCommand};
 pub(crate) use cluster::{
     CreateNetworkArgs, DrainArgs, JoinTokenArgs, LabelArgs, ListArgs, NetworkCommand, NodeArgs,
-    NodeCommand, OfProjectArgs, ProjectCommand, RemoveNodeArgs, ShowNodeArgs, VolumeCommand, What,
+    NodeCommand, OfProjectArgs, ProjectCommand, RejectNodeArgs, RemoveNodeArgs, ShowNodeArgs,
+    VolumeCommand, What,
 };
 pub(crate) use deployments::{
     DeployArgs, EndingArgs, FollowArgs, HistoryArgs, LifecycleArgs, RollbackArgs, RolloutCommand,

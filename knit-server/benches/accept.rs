@@ -101,6 +101,7 @@ impl Node {
             inbox_prefix: Some(subject::inbox_prefix(&id)),
             nkey_seed: key.seed().unwrap(),
             jwt: watch::channel(registered.user_jwt).1,
+            ca: None,
         };
         let bus = NatsBus::connect(options).await.unwrap();
         let assignments = bus.subscribe(&subject::tasks(&id)).await.unwrap();

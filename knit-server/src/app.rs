@@ -24,6 +24,7 @@ pub mod views;
 mod volumes;
 pub mod world;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ipnet::Ipv4Net;
@@ -85,6 +86,8 @@ pub struct App {
     pub admission: Policy,
     /// What agents are told to connect to; none while the mesh address is awaited.
     pub nats_url: watch::Sender<Option<String>>,
+    /// Certificates that agents are told NATS' own is signed by.
+    pub nats_ca: watch::Sender<Option<String>>,
     /// Whether the bus carries messages.
     pub bus_state: watch::Sender<BusState>,
     /// Whether NATS answered when it was asked last: a connection outlives a server that hangs.
@@ -93,8 +96,23 @@ pub struct App {
     pub wake_publisher: Notify,
     /// Asks every agent to report in.
     pub wake_roll_call: Notify,
+    /// Somebody is to be cut off from NATS.
+    pub wake_revoker: Notify,
+    /// What NATS was told to refuse.
+    pub cut_off: watch::Sender<CutOff>,
     world: Mutex<World>,
     planned_at: AtomicU64,
+}
+
+/// What NATS knows of the keys that it is to refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CutOff {
+    /// NATS is not up yet.
+    NotUp,
+    /// It refuses these, up to these seconds.
+    Told(BTreeMap<String, u64>),
+    /// It could not be told, for this reason.
+    Failed(String),
 }
 
 /// What the operator decided.
@@ -117,6 +135,7 @@ impl App {
         let removed = store.removed_nodes().await?;
         let rejected = store.rejected_nodes().await?;
         let projects = projects::load(&store).await?;
+        let revocations = store.revocations().await?;
         let audit = Audit::behind(store.audit_head().await?);
         let tokens = Tokens::new(store.tokens().await?);
         let sessions = Sessions::load(&store).await?;
@@ -131,12 +150,22 @@ impl App {
             container_subnet: settings.container_subnet,
             admission: settings.admission,
             nats_url: watch::Sender::new(None),
+            nats_ca: watch::Sender::new(None),
             bus_state: watch::Sender::new(BusState::Connecting),
             nats_answers: AtomicBool::new(true),
             wake_planner: Notify::new(),
             wake_publisher: Notify::new(),
             wake_roll_call: Notify::new(),
-            world: Mutex::new(World::new(snapshot, last_reports, removed, rejected, projects)),
+            wake_revoker: Notify::new(),
+            cut_off: watch::Sender::new(CutOff::NotUp),
+            world: Mutex::new(World::new(
+                snapshot,
+                last_reports,
+                removed,
+                rejected,
+                projects,
+                revocations,
+            )),
             planned_at: AtomicU64::new(0),
         })
     }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 pub use public_url::PublicUrl;
 
+use crate::nats_server::Tls;
 use crate::vault::MasterKeySource;
 
 /// Knit's control plane: REST API, planner, store and NATS.
@@ -91,6 +92,19 @@ pub struct Options {
     #[arg(long, value_name = "PORT")]
     pub nats_monitor_port: Option<u16>,
 
+    /// Certificate of the bundled NATS, in PEM with its chain: with it, NATS demands TLS
+    #[arg(long, value_name = "FILE", conflicts_with = "nats_url")]
+    pub nats_tls_cert: Option<PathBuf>,
+
+    /// Key of that certificate, in PEM [default: the file of the certificate]
+    #[arg(long, value_name = "FILE", requires = "nats_tls_cert")]
+    pub nats_tls_key: Option<PathBuf>,
+
+    /// Certificates that NATS' own must be signed by, in PEM; agents are told them [default: those
+    /// that each system trusts]
+    #[arg(long, value_name = "FILE")]
+    pub nats_tls_ca: Option<PathBuf>,
+
     /// Where each node gets a /24 for its containers from [default: 10.208.0.0/14]
     #[arg(long, value_name = "NET")]
     pub container_subnet: Option<Ipv4Net>,
@@ -128,6 +142,9 @@ pub struct Config {
     pub nats_binary: PathBuf,
     pub nats_port: u16,
     pub nats_monitor_port: u16,
+    pub nats_tls: Option<Tls>,
+    /// Whom NATS' certificate must be signed by.
+    pub nats_ca: Option<PathBuf>,
     pub container_subnet: Ipv4Net,
     pub admission: Policy,
     pub master_key: MasterKeySource,
@@ -156,6 +173,8 @@ impl Config {
     }
 
     fn complete(flags: Options, file: Options, credentials: Option<PathBuf>) -> Self {
+        let (cert, key) =
+            (flags.nats_tls_cert.or(file.nats_tls_cert), flags.nats_tls_key.or(file.nats_tls_key));
         let listen = if flags.listen.is_empty() { file.listen } else { flags.listen };
         let state_dir =
             flags.state_dir.or(file.state_dir).unwrap_or_else(|| "/var/lib/knit-server".into());
@@ -177,6 +196,8 @@ impl Config {
                 .nats_monitor_port
                 .or(file.nats_monitor_port)
                 .unwrap_or(NATS_MONITOR_PORT),
+            nats_tls: cert.map(|cert| Tls { key: key.unwrap_or_else(|| cert.clone()), cert }),
+            nats_ca: flags.nats_tls_ca.or(file.nats_tls_ca),
             container_subnet: flags
                 .container_subnet
                 .or(file.container_subnet)

@@ -122,6 +122,7 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::show, nodes::patch, nodes::remove))
         .routes(routes!(nodes::register))
+        .routes(routes!(nodes::farewell))
         .routes(routes!(nodes::approve))
         .routes(routes!(nodes::reject))
         .routes(routes!(nodes::join_token))

@@ -5,4 +5,5 @@ pub mod ingest;
 pub mod peers;
 pub mod planner;
 pub mod publisher;
+pub mod revoker;
 pub mod roll_call;

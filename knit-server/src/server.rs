@@ -126,7 +126,10 @@ pub async fn rotate_master_key(config: &Config, new: Option<&Path>) -> anyhow::R
 pub fn nats_config(config: &Config) -> anyhow::Result<String> {
     Config::make_state_dir(&config.state_dir).context("the state directory cannot be made")?;
     let identity = Identity::load_or_create(&config.identity(), &config.database())?;
-    let trust = crate::nats_server::config::trust(&identity, clock::now().as_millis() / 1000)?;
+    let trust = {
+        let now = clock::now().as_millis() / 1000;
+        crate::nats_server::config::trust(&identity, &std::collections::BTreeMap::new(), now)?
+    };
     Ok(format!("{}\n", serde_json::to_string_pretty(&trust)?))
 }
 

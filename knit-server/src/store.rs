@@ -14,6 +14,7 @@ pub mod networks;
 pub mod nodes;
 pub mod projects;
 pub mod reports;
+pub mod revocations;
 pub mod sessions;
 mod snapshot;
 pub mod tokens;

@@ -14,7 +14,7 @@ mod volumes;
 pub use deployments::{Accepted, DeploymentState, DeploymentView, InstanceView, Unplaced};
 pub use error::{ErrorBody, FieldProblem};
 pub use networks::NetworkView;
-pub use nodes::{Availability, NodePatch, NodeState, NodeView, Reserved};
+pub use nodes::{Availability, NodePatch, NodeRemoved, NodeState, NodeView, Reserved};
 pub use projects::{NewProject, ProjectContents, ProjectView};
 pub use reasons::{PlanView, SlotAction, SlotPlan, WhyNot, WhySlot, WhyView};
 pub use registration::{RegisterRequest, RegisterResponse};

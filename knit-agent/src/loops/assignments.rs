@@ -118,7 +118,8 @@ async fn read_stored(shared: &Shared, bus: &dyn Bus) {
     }
 }
 
-fn take(shared: &Shared, message: &[u8]) {
+/// Takes in an assignment that is newer than the one held, if it can be believed.
+pub fn take(shared: &Shared, message: &[u8]) {
     let Some(registration) = shared.registration.borrow().clone() else { return };
     let opened = last_assignment::open(
         message,

@@ -13,12 +13,15 @@ use std::net::Ipv4Addr;
 
 use crate::config::Server;
 use crate::join_token::{self, JoinTokenError};
+use crate::loops::assignments;
 use crate::mesh::MeshAddress;
 use crate::registration::Registration;
 use crate::shared::Shared;
 
 /// Hosts of the mesh that are asked for a server, at most.
 const CANDIDATES_MAX: usize = 2_000;
+/// The status with which a server turns a node away.
+const FORBIDDEN: u16 = 403;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RegisterError {
@@ -73,7 +76,15 @@ pub(super) async fn register(
     request.join = token.as_ref().map(|token| proof(token, &request)).transpose()?;
     let message = signed::sign(&shared.identity.key, Context::Register, &request)
         .map_err(|error| RegisterError::Make(error.to_string()))?;
-    let answer = client.register(message).await?;
+    let answer = match client.register(message.clone()).await {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            if refusal.status() == Some(FORBIDDEN) && known.is_some() {
+                take_farewell(shared, &client, message).await;
+            }
+            return Err(refusal.into());
+        }
+    };
     let response = open(&url, &answer, &ping, &request)?;
     if token.is_some() {
         join_token::forget(&shared.config.state_dir);
@@ -86,6 +97,7 @@ pub(super) async fn register(
         server_key: response.server_key,
         server_url: url,
         nats_url: response.nats_url,
+        nats_ca: response.nats_ca,
         user_jwt: response.user_jwt,
         expires: response.expires,
         registered_at: request.at,
@@ -93,6 +105,15 @@ pub(super) async fn register(
         mesh_ip: address.ip,
         mesh_interface: address.interface.clone(),
     })
+}
+
+/// A node that was removed while it was away is sent nothing over NATS any more: it asks for its
+/// last assignment, which has it run nothing.
+async fn take_farewell(shared: &Shared, client: &ApiClient, message: Vec<u8>) {
+    match client.farewell(message).await {
+        Ok(assignment) => assignments::take(shared, &assignment),
+        Err(error) => tracing::debug!(%error, "there is no last assignment"),
+    }
 }
 
 /// Believes an answer that the server's key signed for this very request.
@@ -276,6 +297,7 @@ mod tests {
             nonce: "n1".to_owned(),
             server_key: server.public_key(),
             nats_url: "nats://x".to_owned(),
+            nats_ca: None,
             user_jwt: "j".to_owned(),
             expires: knit_rpc::Timestamp::default(),
             subnet: "10.208.0.0/24".parse().unwrap(),

@@ -244,6 +244,28 @@ async fn an_address_that_moves_changes_the_rules_and_no_container() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_removed_while_it_was_away_runs_nothing_when_it_is_back() {
+    let world = World::new().await;
+    let agent = world.agent();
+    let node = agent.shared.identity.node.clone();
+    let one = web(1);
+    world.server.assign(&node, 1, std::slice::from_ref(&one)).await;
+    world.until_phase(&one, Phase::Running).await;
+    agent.stop().await;
+    // An answer by somebody else, and one for another node, change nothing.
+    let stranger = Server::start().await.assignment(&node, 9, &[]);
+    world.server.seen(|seen| seen.farewell = Some(stranger));
+    let agent = world.agent();
+    let pings = world.server.seen(|seen| seen.pings);
+    until("it asked again and again", || world.server.seen(|seen| seen.pings) > pings + 2).await;
+    assert_eq!(world.calls(Call::Stop), 0, "nobody else takes a node down");
+    let farewell = world.server.assignment(&node, 2, &[]);
+    world.server.seen(|seen| seen.farewell = Some(farewell));
+    until("what it ran is removed", || world.calls(Call::Remove) == 1).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn beats_are_small_and_a_roll_call_is_answered_in_full() {
     let world = World::new().await;
     let agent = world.agent();

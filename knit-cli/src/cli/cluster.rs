@@ -59,8 +59,8 @@ pub(crate) enum NodeCommand {
     Token(JoinTokenArgs),
     /// Let in a host that asks to join
     Approve(NodeArgs),
-    /// Keep out a host that asks to join
-    Reject(NodeArgs),
+    /// Keep out a host that asks to join; take out a node that is in, as `rm` does
+    Reject(RejectNodeArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -154,6 +154,19 @@ fn label(text: &str) -> Result<(String, Option<String>), String> {
         return Err("a label needs a name".to_owned());
     }
     Ok((key.to_owned(), value))
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RejectNodeArgs {
+    /// Host, by name or by the beginning of its id
+    pub(crate) node: String,
+
+    /// Take a node out even though it is heard or has instances
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, clap::Args)]

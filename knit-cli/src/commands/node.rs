@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use knit_rpc::Timestamp;
-use knit_rpc::api::{Availability, NodePatch, NodeView};
+use knit_rpc::api::{Availability, NodePatch, NodeRemoved, NodeView};
 use knit_rpc::spec::Cpus;
 use knit_runtime::terminal::{self, eprintln, printable};
 
@@ -86,9 +86,19 @@ fn labels(node: &NodeView) -> String {
 async fn remove(args: RemoveNodeArgs) -> anyhow::Result<ExitCode> {
     let client = server::find(&args.server).await?;
     let (name, id) = find(&client, &args.node).await?;
-    client.remove_node(&id, args.force).await?;
-    eprintln(&format!("{} is forgotten", printable(&name)));
+    let removed = client.remove_node(&id, args.force).await?;
+    say_removed(&name, &removed);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that a node is out, and whether NATS refuses it already.
+fn say_removed(name: &str, removed: &NodeRemoved) {
+    let name = printable(name);
+    match &removed.message {
+        None if removed.cut_off => eprintln(&format!("{name} is forgotten and cut off")),
+        None => eprintln(&format!("{name} is forgotten")),
+        Some(why) => eprintln(&format!("{name} is forgotten; {}", printable(why))),
+    }
 }
 
 /// One line for each thing that is known.

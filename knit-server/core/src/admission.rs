@@ -7,6 +7,7 @@
 //! | shows one that does not | no |
 //! | shows that this cluster let it in before, and was not removed | yes: this server forgot |
 //! | was rejected | no, until it shows a token or is approved |
+//! | was removed | when somebody approves it |
 //! | anything else | when somebody approves it; at once where everybody is welcome |
 
 use std::fmt;
@@ -108,7 +109,9 @@ pub fn decide(policy: Policy, candidate: Candidate) -> Admission {
         None if candidate.was_let_in_before && candidate.standing == Standing::Stranger => {
             Admission::LetIn
         }
-        None if policy == Policy::All => Admission::LetIn,
+        None if policy == Policy::All && candidate.standing != Standing::Removed => {
+            Admission::LetIn
+        }
         None => Admission::Ask,
     }
 }
@@ -143,7 +146,7 @@ mod tests {
                 Admission::Spend,
             ),
             (former, Admission::LetIn, Admission::LetIn),
-            (removed, Admission::Ask, Admission::LetIn),
+            (removed, Admission::Ask, Admission::Ask),
             (
                 Candidate { token: Some(Token::Holds), ..removed },
                 Admission::Spend,

@@ -25,6 +25,7 @@ pub mod plan;
 pub mod preview;
 pub mod projects;
 pub mod revise;
+pub mod revocation;
 pub mod rollout;
 pub mod snapshot;
 pub mod status;

@@ -4,6 +4,7 @@ mod beat;
 mod join;
 mod manage;
 mod register;
+mod revoke;
 
 use std::collections::BTreeSet;
 

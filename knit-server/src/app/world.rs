@@ -7,6 +7,7 @@ use knit_rpc::api::Unplaced;
 use knit_rpc::id::{DeploymentId, NodeId, ProjectName, SpecHash};
 use knit_rpc::message::Generation;
 use knit_server_core::liveness::Verdicts;
+use knit_server_core::revocation::Revocations;
 use knit_server_core::status::{Asking, MeshView};
 use knit_server_core::{Deployment, Dirty, Snapshot};
 
@@ -27,6 +28,8 @@ pub struct World {
     pub removed: BTreeMap<NodeId, Generation>,
     /// Projects, with the moment that each was made.
     pub projects: BTreeMap<ProjectName, Timestamp>,
+    /// Keys of nodes that were cut off from NATS, or are about to be.
+    pub revocations: Revocations,
     /// Hosts that ask to join.
     pub asking: BTreeMap<NodeId, Asking>,
     /// Hosts that shall not be asked about again.
@@ -41,6 +44,7 @@ impl World {
         removed: BTreeMap<NodeId, Generation>,
         rejected: BTreeSet<NodeId>,
         projects: BTreeMap<ProjectName, Timestamp>,
+        revocations: Revocations,
     ) -> Self {
         Self {
             snapshot,
@@ -52,6 +56,7 @@ impl World {
             registered: BTreeMap::new(),
             removed,
             projects,
+            revocations,
             asking: BTreeMap::new(),
             rejected,
             // What a former life left undone is found by looking at everything once.
@@ -154,6 +159,7 @@ mod tests {
             BTreeMap::new(),
             BTreeSet::new(),
             BTreeMap::new(),
+            Revocations::new(),
         );
         let changed = world.planned(&waiting(&[1, 2]), [id(2)].into());
         assert_eq!(changed, [id(1), id(2)].into());

@@ -33,7 +33,8 @@ pub use origin::Origin;
 
 /// What answers everybody: whether a server is here and well, and what proves itself by its own
 /// signature.
-const OPEN_PATHS: [&str; 4] = ["/ping", "/healthz", "/identity", "/nodes/register"];
+const OPEN_PATHS: [&str; 5] =
+    ["/ping", "/healthz", "/identity", "/nodes/register", "/nodes/farewell"];
 const HOW: &str = "ask an admin for one (knit token create), then knit login, or set KNIT_TOKEN; \
                    programs send the header Authorization: Bearer TOKEN";
 

@@ -4,9 +4,9 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use knit_rpc::api::{
-    ErrorBody, InstanceView, NodePatch, NodeView, RegisterRequest, RegisterResponse,
+    ErrorBody, InstanceView, NodePatch, NodeRemoved, NodeView, RegisterRequest, RegisterResponse,
 };
 use knit_rpc::join::{MintedJoinToken, NewJoinToken};
 use knit_server_core::access::{Action, Resource};
@@ -78,7 +78,7 @@ pub struct Force {
 #[utoipa::path(
     delete, path = "/nodes/{node}", params(("node" = String, Path), Force),
     responses(
-        (status = 204, description = "It is no longer of the cluster"),
+        (status = 200, description = "It is no longer of the cluster", body = NodeRemoved),
         (status = 404, body = ErrorBody),
         (status = 409, description = "Only with force", body = ErrorBody)
     )
@@ -88,10 +88,9 @@ pub async fn remove(
     caller: Caller,
     Path(node): Path<String>,
     Query(query): Query<Force>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Json<NodeRemoved>, ApiError> {
     caller.may(Action::ManageNodes, Resource::Cluster)?;
-    shared.app.remove_node(&node, query.force).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(shared.app.remove_node(&node, query.force).await?))
 }
 
 /// Lets in a host that asks to join (`pending`), by its id or its name.
@@ -112,23 +111,28 @@ pub async fn approve(
     Ok(Json(shared.app.approve_node(&caller.0, &node).await?))
 }
 
-/// Keeps out a host that asks to join, until it is approved after all or shows a join token.
+/// Keeps out a host that asks to join, until it is approved after all or shows a join token; a node
+/// that is in is taken out.
 #[utoipa::path(
-    post, path = "/nodes/{node}/reject", params(("node" = String, Path)),
+    post, path = "/nodes/{node}/reject", params(("node" = String, Path), Force),
     responses(
+        (status = 200, description = "It was a node and is none any more", body = NodeRemoved),
         (status = 204, description = "It is not asked about again"),
         (status = 404, description = "No such host asks", body = ErrorBody),
-        (status = 409, description = "Several of that name ask", body = ErrorBody)
+        (status = 409, description = "Several of that name ask, or only with force", body = ErrorBody)
     )
 )]
 pub async fn reject(
     State(shared): State<Shared>,
     caller: Caller,
     Path(node): Path<String>,
-) -> Result<StatusCode, ApiError> {
+    Query(query): Query<Force>,
+) -> Result<Response, ApiError> {
     caller.may(Action::ManageNodes, Resource::Cluster)?;
-    shared.app.reject_node(&caller.0, &node).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(match shared.app.reject_node(&caller.0, &node, query.force).await? {
+        Some(removed) => Json(removed).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 /// Makes a token that lets one host in, once; it is in this answer and nowhere else.
@@ -180,5 +184,24 @@ pub async fn register(
     body: Bytes,
 ) -> Result<impl IntoResponse, ApiError> {
     let answer = shared.app.register(&body).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer))
+}
+
+/// Gives a node that was removed its last assignment, which is empty and signed. It asks with a
+/// request to register, which it signed.
+#[utoipa::path(
+    post, path = "/nodes/farewell", request_body = RegisterRequest,
+    responses(
+        (status = 200, description = "A signed assignment"),
+        (status = 400, body = ErrorBody),
+        (status = 403, body = ErrorBody),
+        (status = 404, description = "It was not removed", body = ErrorBody)
+    )
+)]
+pub async fn farewell(
+    State(shared): State<Shared>,
+    body: Bytes,
+) -> Result<impl IntoResponse, ApiError> {
+    let answer = shared.app.farewell_for(&body).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer))
 }

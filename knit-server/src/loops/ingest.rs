@@ -4,6 +4,7 @@
 //! report at once cost a few writes.
 
 use knit_link::bus::{Bus, Message};
+use knit_rpc::id::NodeId;
 use knit_rpc::message::{Heartbeat, InstanceReport, ReportStored};
 use knit_rpc::subject;
 use tokio::sync::mpsc::Receiver;
@@ -62,7 +63,8 @@ async fn store(app: &App, bus: &dyn Bus, batch: Vec<Message>) {
     for message in batch {
         let parsed = (subject::node_of(&message.subject), parse::<InstanceReport>(&message));
         let (Some(sender), Some(report)) = parsed else { continue };
-        answers.push((sender.clone(), message.reply, report.sequence));
+        let reply = message.reply.filter(|reply| is_own_inbox(&sender, reply));
+        answers.push((sender.clone(), reply, report.sequence));
         reports.push(Received { sender, report });
     }
     // Unanswered reports are sent again.
@@ -84,6 +86,13 @@ async fn store(app: &App, bus: &dyn Bus, batch: Vec<Message>) {
             tracing::debug!(%error, "a report could not be answered");
         }
     }
+}
+
+/// Whether an answer goes to who asked. The server may speak on any subject: answering wherever a
+/// node says would lend it that right, for example to empty the stream of assignments.
+fn is_own_inbox(sender: &NodeId, reply: &str) -> bool {
+    let inbox = reply.strip_prefix(&subject::inbox_prefix(sender));
+    inbox.is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(message: &Message) -> Option<T> {

@@ -14,8 +14,8 @@ use knit_rpc::id::NodeId;
 use knit_rpc::message::Generation;
 use knit_rpc::signed::{self, Context};
 use knit_rpc::subject;
+use knit_server_core::Node;
 use knit_server_core::assignment::{self, SentAssignment};
-use knit_server_core::{Node, Snapshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +74,7 @@ async fn step(app: &App, bus: &dyn Bus, sent: &mut Sent) -> Result<(), AppError>
         .collect::<Vec<_>>()
         .await;
     for (node, last) in removed {
-        let written = farewell(app, &node, last).await?;
+        let written = (last, app.farewell(&node, last).await?);
         outcomes.push(send(bus, node, Some(written)).await);
     }
     let mut outcome = Ok(());
@@ -133,16 +133,6 @@ async fn write_out(app: &App, id: &NodeId) -> Result<Option<(Generation, Vec<u8>
     let sent = assignment::of_node(&world.snapshot, id, generation);
     drop(world);
     Ok(Some((generation, sign(app, &sent)?)))
-}
-
-/// The last assignment of a node that was removed: nothing.
-async fn farewell(
-    app: &App,
-    id: &NodeId,
-    last: Generation,
-) -> Result<(Generation, Vec<u8>), AppError> {
-    let empty = Snapshot::empty(app.identity.cluster.clone(), app.world().await.snapshot.started);
-    Ok((last, sign(app, &assignment::of_node(&empty, id, last))?))
 }
 
 fn sign(app: &App, sent: &SentAssignment) -> Result<Vec<u8>, AppError> {

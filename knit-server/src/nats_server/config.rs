@@ -1,7 +1,8 @@
 //! The configuration of nats-server: JSON, which it reads as its own language.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -12,6 +13,16 @@ use crate::identity::Identity;
 const MESSAGE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes of all streams, at most.
 const STREAM_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
+/// How long a client may take to agree on TLS.
+const TLS_TIMEOUT_SECS: u64 = 5;
+
+/// What NATS shows to who connects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
 
 /// Where NATS listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +38,8 @@ pub fn config(
     directory: &Path,
     identity: &Identity,
     addresses: Addresses,
+    tls: Option<&Tls>,
+    revoked: &BTreeMap<String, u64>,
     issued_at: u64,
 ) -> Result<Value, jwt::JwtError> {
     let mut config = json!({
@@ -44,7 +57,11 @@ pub fn config(
             "max_file_store": STREAM_BYTES_MAX,
         },
     });
-    let trust = trust(identity, issued_at)?;
+    if let (Value::Object(config), Some(tls)) = (&mut config, tls) {
+        let tls = json!({"cert_file": tls.cert, "key_file": tls.key, "timeout": TLS_TIMEOUT_SECS});
+        config.insert("tls".to_owned(), tls);
+    }
+    let trust = trust(identity, revoked, issued_at)?;
     if let (Value::Object(config), Value::Object(trust)) = (&mut config, trust) {
         config.extend(trust);
     }
@@ -52,7 +69,11 @@ pub fn config(
 }
 
 /// What any NATS server has to know to let our agents in; it holds no secret.
-pub fn trust(identity: &Identity, issued_at: u64) -> Result<Value, jwt::JwtError> {
+pub fn trust(
+    identity: &Identity,
+    revoked: &BTreeMap<String, u64>,
+    issued_at: u64,
+) -> Result<Value, jwt::JwtError> {
     let account = identity.account.public_key();
     let system = identity.system_account.public_key();
     Ok(json!({
@@ -60,12 +81,20 @@ pub fn trust(identity: &Identity, issued_at: u64) -> Result<Value, jwt::JwtError
         "system_account": system,
         "resolver": "MEMORY",
         "resolver_preload": {
-            account: jwt::account(&identity.operator, &identity.account, "knit", true, issued_at)?,
+            account: jwt::account(
+                &identity.operator,
+                &identity.account,
+                "knit",
+                true,
+                revoked,
+                issued_at,
+            )?,
             system: jwt::account(
                 &identity.operator,
                 &identity.system_account,
                 "system",
                 false,
+                &BTreeMap::new(),
                 issued_at,
             )?,
         },

@@ -1,5 +1,7 @@
 //! NATS tokens: who may connect, and what they may say and hear.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use knit_rpc::id::NodeId;
@@ -19,16 +21,18 @@ pub fn operator(operator: &KeyPair, issued_at: u64) -> Result<String, JwtError> 
     token(operator, &operator.public_key(), "knit", &nats, issued_at, None)
 }
 
-/// An account's token, signed by the operator.
+/// An account's token, signed by the operator. Tokens of `revoked` users that were issued at that
+/// second or before are refused.
 pub fn account(
     operator: &KeyPair,
     account: &KeyPair,
     name: &str,
     jetstream: bool,
+    revoked: &BTreeMap<String, u64>,
     issued_at: u64,
 ) -> Result<String, JwtError> {
     let storage = if jetstream { -1 } else { 0 };
-    let nats = json!({
+    let mut nats = json!({
         "type": "account",
         "version": 2,
         "limits": {
@@ -39,10 +43,15 @@ pub fn account(
         },
         "default_permissions": {"pub": {}, "sub": {}},
     });
+    if let Value::Object(claims) = &mut nats
+        && !revoked.is_empty()
+    {
+        claims.insert("revocations".to_owned(), json!(revoked));
+    }
     token(operator, &account.public_key(), name, &nats, issued_at, None)
 }
 
-/// The server's own token: all of its account.
+/// The server's own token: all of the account.
 pub fn server_user(
     account: &KeyPair,
     user: &str,

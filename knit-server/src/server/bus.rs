@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use knit_link::bus::{Bus as _, BusError, BusState, NatsBus, NatsOptions};
 use knit_rpc::subject;
 use knit_runtime::clock;
+use knit_server_core::revocation::due;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,7 +18,7 @@ use crate::app::App;
 use crate::app::nodes::TOKEN_LIFE;
 use crate::config::Config;
 use crate::loops;
-use crate::nats_server::{Addresses, NatsServer, Place, jwt};
+use crate::nats_server::{Account, Addresses, Configuration, NatsServer, Place, jwt};
 
 /// How often the server's own token is renewed.
 const RENEW_AFTER: Duration = Duration::from_hours(6);
@@ -38,11 +40,18 @@ pub(super) struct Bus {
     failed: bool,
     child: Option<NatsServer>,
     nats: Option<NatsBus>,
+    /// Where NATS is reached now.
+    url: watch::Sender<String>,
+    configuration: Arc<Configuration>,
 }
 
 impl Bus {
     pub(super) fn new(config: Config, app: Arc<App>, stop: CancellationToken) -> Self {
+        let tls = config.nats_tls.clone();
+        let configuration = Arc::new(Configuration::new(config.nats_dir(), tls));
         Self {
+            url: watch::Sender::new(String::new()),
+            configuration,
             config,
             app,
             stop,
@@ -61,6 +70,15 @@ impl Bus {
         mesh: Option<Ipv4Addr>,
     ) -> anyhow::Result<()> {
         self.failed = true;
+        if let Some(path) = &self.config.nats_ca {
+            let ca = tokio::fs::read_to_string(path).await.with_context(|| {
+                format!(
+                    "the certificates of NATS' authority cannot be read from {}",
+                    path.display()
+                )
+            })?;
+            self.app.nats_ca.send_replace(Some(ca));
+        }
         if let Some(url) = self.config.nats_url.clone() {
             self.connect(&url, &url).await?;
         } else if let Some(at) = at {
@@ -68,7 +86,8 @@ impl Bus {
             let port = self.config.nats_port;
             let own = if at.is_unspecified() { Ipv4Addr::LOCALHOST } else { at };
             let told = if at.is_unspecified() { mesh.unwrap_or(own) } else { at };
-            let url = |address: Ipv4Addr| format!("nats://{address}:{port}");
+            let scheme = if self.config.nats_tls.is_some() { "tls" } else { "nats" };
+            let url = |address: Ipv4Addr| format!("{scheme}://{address}:{port}");
             self.connect(&url(own), &url(told)).await?;
             self.at = Some(at);
         }
@@ -106,19 +125,24 @@ impl Bus {
             client_port: self.config.nats_port,
             monitor_port: self.config.nats_monitor_port,
         };
-        let now = clock::now().as_millis() / 1000;
+        let now = clock::now();
+        let revoked = due(&self.app.world().await.revocations, now);
+        let (now, identity) = (now.as_millis() / 1000, &self.app.identity);
         if let Some(child) = &self.child {
-            child.readdress(&self.app.identity, addresses, now).await?;
+            child.readdress(identity, addresses, &revoked, now).await?;
             return Ok(());
         }
         let place =
             Place { binary: self.config.nats_binary.clone(), directory: self.config.nats_dir() };
-        self.child = Some(NatsServer::start(place, &self.app.identity, addresses, now)?);
+        let configuration = Arc::clone(&self.configuration);
+        let child = NatsServer::start(place, configuration, identity, addresses, &revoked, now);
+        self.child = Some(child.await?);
         Ok(())
     }
 
     /// Connects the bus, or moves it; then agents are told the URL.
     async fn connect(&mut self, url: &str, told: &str) -> anyhow::Result<()> {
+        self.url.send_replace(url.to_owned());
         match &self.nats {
             Some(nats) if self.app.nats_url.borrow().as_deref() != Some(told) => {
                 nats.rebind(url, None).await?;
@@ -139,6 +163,7 @@ impl Bus {
             inbox_prefix: None,
             nkey_seed: self.app.identity.user.seed()?,
             jwt: renewed,
+            ca: self.config.nats_ca.clone(),
         };
         let nats = NatsBus::connect(options).await?;
         let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
@@ -147,6 +172,13 @@ impl Bus {
         self.tasks.spawn(greet(app, bus, stop));
         let (app, bus, stop) = (Arc::clone(&self.app), nats.clone(), self.stop.clone());
         self.tasks.spawn(probe(app, bus, stop));
+        let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
+        let account = Account {
+            url: self.url.subscribe(),
+            ca: self.config.nats_ca.clone(),
+            configuration: self.child.is_some().then(|| Arc::clone(&self.configuration)),
+        };
+        self.tasks.spawn(async move { loops::revoker::run(&app, &account, stop).await });
         self.spawn_loops(&nats).await?;
         Ok(nats)
     }

@@ -14,8 +14,13 @@ use crate::support::process::{Program, command};
 use crate::support::{Home, Server, eventually, project, token};
 
 /// What answers without a token, by `METHOD PATH`.
-const OPEN: [&str; 4] =
-    ["GET /v1/ping", "GET /v1/healthz", "GET /v1/identity", "POST /v1/nodes/register"];
+const OPEN: [&str; 5] = [
+    "GET /v1/ping",
+    "GET /v1/healthz",
+    "GET /v1/identity",
+    "POST /v1/nodes/register",
+    "POST /v1/nodes/farewell",
+];
 
 /// What a viewer, a deployer and an operator of all projects may do; an admin may do the rest too.
 const VIEWER: [&str; 19] = [

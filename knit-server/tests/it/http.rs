@@ -172,6 +172,7 @@ async fn the_document_lists_every_path_and_all_it_refers_to() {
             "/v1/networks",
             "/v1/networks/{name}",
             "/v1/nodes",
+            "/v1/nodes/farewell",
             "/v1/nodes/register",
             "/v1/nodes/{node}",
             "/v1/nodes/{node}/approve",

@@ -141,7 +141,7 @@ async fn a_host_without_a_token_waits_until_somebody_decides() {
     assert!(matches!(error.status(), Some(403 | 409)), "approved was the other key: {error}");
     disk.register(&server.api).await.expect("it is let in");
 
-    server.api.reject_node(&unwanted.node).await.unwrap();
+    server.api.reject_node(&unwanted.node, false).await.unwrap();
     refused(unwanted.register(&server.api).await, "somebody rejected this host");
     assert_eq!(view(&server, &unwanted).await, None, "and nobody is asked again");
     let again = server.api.approve_node(&unwanted.node).await.unwrap_err();

@@ -102,6 +102,8 @@ async fn a_removed_node_is_emptied_and_begins_anew_when_it_returns() {
 
     let disk = gone.disk.clone();
     drop(gone);
+    assert!(disk.register(&server.api).await.is_err(), "it is not let in by itself");
+    server.api.approve_node(&disk.node).await.unwrap();
     assert!(!disk.register(&server.api).await.unwrap().adopt, "it is a new node");
     let _back = Agent::resume(&disk, Arc::new(bus.client()), false);
     eventually("it is ready", || async {

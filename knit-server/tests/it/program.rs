@@ -1,5 +1,6 @@
 //! The real program with a real nats-server.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use knit_rpc::api::{DeploymentState, NodeState};
 use knit_rpc::id::{DeploymentName, ProjectName};
 use knit_rpc::spec::Format;
 use knit_rpc::subject;
-use knit_server::nats_server::{Addresses, NatsServer, Place, jwt};
+use knit_server::nats_server::{Addresses, Configuration, NatsServer, Place, jwt};
 use nix::sys::signal::{Signal, kill};
 
 use crate::support::agent::{Agent, Disk};
@@ -172,7 +173,10 @@ async fn nats_moves_with_the_address_and_keeps_its_streams() {
     let at = |client| Addresses { client, client_port: NATS_PORT, monitor_port };
     let place = Place { binary: "nats-server".into(), directory: home.dir.path().join("nats") };
     let now = knit_runtime::clock::now().as_millis() / 1000;
-    let server = NatsServer::start(place, &identity, at(from), now).unwrap();
+    let configuration = Arc::new(Configuration::new(place.directory.clone(), None));
+    let nobody = BTreeMap::new();
+    let server = NatsServer::start(place, configuration, &identity, at(from), &nobody, now);
+    let server = server.await.unwrap();
     let user = identity.user.public_key();
     let token = jwt::server_user(&identity.account, &user, now, now + 3600).unwrap();
     let options = NatsOptions {
@@ -182,13 +186,14 @@ async fn nats_moves_with_the_address_and_keeps_its_streams() {
         inbox_prefix: None,
         nkey_seed: identity.user.seed().unwrap(),
         jwt: tokio::sync::watch::channel(token).1,
+        ca: None,
     };
     let bus = NatsBus::connect(options).await.unwrap();
     connected(&bus).await;
     bus.ensure_tasks_stream().await.unwrap();
     bus.put("knit.tasks.a", b"kept".to_vec()).await.unwrap();
 
-    server.readdress(&identity, at(to), now).await.unwrap();
+    server.readdress(&identity, at(to), &nobody, now).await.unwrap();
     bus.rebind(&format!("nats://{to}:{NATS_PORT}"), None).await.unwrap();
     let kept = eventually("the stream is there", || async {
         bus.last("knit.tasks.a").await.ok().flatten()

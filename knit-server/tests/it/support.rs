@@ -3,6 +3,8 @@
 pub(crate) mod agent;
 pub(crate) mod browser;
 pub(crate) mod process;
+pub(crate) mod raw_nats;
+pub(crate) mod tls;
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -147,8 +147,12 @@ impl ApiClient {
 
     /// Sends a signed registration; the answer is signed too.
     pub async fn register(&self, signed: Vec<u8>) -> Result<Vec<u8>, HttpError> {
+        self.send_signed("/v1/nodes/register", signed).await
+    }
+
+    async fn send_signed(&self, path: &str, signed: Vec<u8>) -> Result<Vec<u8>, HttpError> {
         let request = self
-            .request(Method::POST, "/v1/nodes/register")
+            .request(Method::POST, path)
             .header(header::CONTENT_TYPE, "application/json")
             .body(signed);
         let (response, url) = self.send(request).await?;

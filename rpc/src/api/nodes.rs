@@ -146,3 +146,14 @@ impl NodeState {
         }
     }
 }
+
+/// `DELETE /v1/nodes/{node}`: what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeRemoved {
+    /// Whether NATS refuses it now.
+    #[serde(default)]
+    pub cut_off: bool,
+    /// Why it does not yet, and what will become of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}

@@ -75,6 +75,10 @@ pub struct RegisterResponse {
     pub server_key: String,
     /// For example `nats://10.45.75.206:7422`.
     pub nats_url: String,
+    /// Certificates in PEM that NATS' own must be signed by, when it demands TLS and is not vouched
+    /// for by what the node's system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats_ca: Option<String>,
     /// NATS user JWT for this node's own subjects.
     pub user_jwt: String,
     /// When the JWT ends; the node renews by registering again well before.

@@ -171,6 +171,7 @@ fn registration() {
         nonce: "00".repeat(16),
         server_key: "NABC".to_owned(),
         nats_url: "nats://10.45.75.206:7422".to_owned(),
+        nats_ca: None,
         user_jwt: "eyJ…".to_owned(),
         expires: at(86_400_000),
         subnet: "10.208.1.0/24".parse().unwrap(),

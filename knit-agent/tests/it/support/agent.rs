@@ -19,6 +19,7 @@ use super::server::Server;
 pub(crate) fn config(state_dir: &Path, server: &Server) -> Config {
     Config {
         policy: NodePolicy { host_network: true, ..NodePolicy::default() },
+        nats_ca: None,
         state_dir: state_dir.to_owned(),
         mesh_socket: None,
         server: ServerConfig::Url(server.url()),

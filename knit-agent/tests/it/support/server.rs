@@ -41,6 +41,8 @@ pub(crate) struct Seen {
     pub(crate) deaf: bool,
     /// It stores reports, and its answers are lost.
     pub(crate) mute: bool,
+    /// The node was removed: it is not let in, and gets this as its last assignment.
+    pub(crate) farewell: Option<Vec<u8>>,
 }
 
 impl Server {
@@ -164,7 +166,14 @@ impl Server {
         if path == "/v1/ping" {
             self.seen(|seen| seen.pings += 1);
         }
+        let farewell = self.seen(|seen| seen.farewell.clone());
+        let mut status = "200 OK";
         let answer = match path.as_str() {
+            "/v1/nodes/register" if farewell.is_some() => {
+                status = "403 Forbidden";
+                br#"{"code":"refused","message":"it was removed","request_id":"1"}"#.to_vec()
+            }
+            "/v1/nodes/farewell" => farewell?,
             "/v1/ping" => serde_json::to_vec(&Ping {
                 service: "knit-server".to_owned(),
                 version: "test".to_owned(),
@@ -176,7 +185,7 @@ impl Server {
             other => panic!("asked for {other}"),
         };
         let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
             answer.len()
         );
         stream.write_all(head.as_bytes()).await.ok()?;
@@ -193,6 +202,7 @@ impl Server {
             nonce: request.nonce.clone(),
             server_key: self.key.public_key(),
             nats_url: "nats://unused".to_owned(),
+            nats_ca: None,
             user_jwt: "unused".to_owned(),
             expires: request.at.plus(Duration::from_hours(1)),
             subnet: "10.208.7.0/24".parse().unwrap(),

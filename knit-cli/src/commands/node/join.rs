@@ -6,7 +6,7 @@ use knit_rpc::join::NewJoinToken;
 use knit_runtime::terminal::{self, eprintln, printable};
 
 use super::find;
-use crate::cli::{JoinTokenArgs, NodeArgs};
+use crate::cli::{JoinTokenArgs, NodeArgs, RejectNodeArgs};
 use crate::commands::show::rough;
 use crate::server;
 
@@ -34,10 +34,12 @@ pub(super) async fn approve(args: NodeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn reject(args: NodeArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn reject(args: RejectNodeArgs) -> anyhow::Result<ExitCode> {
     let client = server::find(&args.server).await?;
     let (name, id) = find(&client, &args.node).await?;
-    client.reject_node(&id).await?;
+    if let Some(removed) = client.reject_node(&id, args.force).await? {
+        super::say_removed(&name, &removed);
+    }
     eprintln(&format!("{} stays out, and is not asked about again", printable(&name)));
     Ok(ExitCode::SUCCESS)
 }

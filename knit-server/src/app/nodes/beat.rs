@@ -20,7 +20,7 @@ impl App {
     pub async fn beat(&self, sender: &NodeId, beat: Heartbeat) -> Result<(), AppError> {
         let now = clock::now();
         let mut world = self.world().await;
-        self.check_beat(&world, sender, &beat)?;
+        self.check_beat(&mut world, sender, &beat)?;
         if !adoption::is_believable(world.snapshot.epoch, beat.applied) {
             tracing::warn!(
                 node.id = %sender,
@@ -85,14 +85,22 @@ impl App {
         Ok(())
     }
 
-    fn check_beat(&self, world: &World, sender: &NodeId, beat: &Heartbeat) -> Result<(), AppError> {
+    fn check_beat(
+        &self,
+        world: &mut World,
+        sender: &NodeId,
+        beat: &Heartbeat,
+    ) -> Result<(), AppError> {
         if beat.cluster != self.identity.cluster || beat.node != *sender {
             return Err(AppError::Refused(format!(
                 "a heartbeat of node {} in cluster {} came from node {sender}",
                 beat.node, beat.cluster
             )));
         }
-        if world.removed.contains_key(sender) {
+        if let Some(last) = world.removed.get(sender).copied() {
+            if beat.applied >= last {
+                self.note_farewell(world, sender);
+            }
             return Err(AppError::Refused(format!(
                 "node {sender} was removed and has not registered again"
             )));

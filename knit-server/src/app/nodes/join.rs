@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
-use knit_rpc::api::{NodeView, RegisterRequest};
+use knit_rpc::api::{NodeRemoved, NodeView, RegisterRequest};
 use knit_rpc::event::EventKind;
 use knit_rpc::id::NodeId;
 use knit_rpc::join::{
@@ -16,7 +16,7 @@ use knit_server_core::admission::{self, Admission, Candidate, Standing, Token};
 use knit_server_core::status::Asking;
 
 use super::super::{App, AppError, World, bounds};
-use super::lowest_free;
+use super::{lowest_free, named};
 use crate::nats_server::jwt;
 use crate::store;
 use crate::store::joining::StoredJoinToken;
@@ -165,17 +165,30 @@ impl App {
         self.node(id.as_str()).await
     }
 
-    /// Keeps out a host that asks.
-    pub async fn reject_node(&self, actor: &Actor, text: &str) -> Result<(), AppError> {
+    /// Keeps out a host that asks; or takes out a node, which without `force` must be silent and
+    /// empty, and is then not asked about again.
+    pub async fn reject_node(
+        &self,
+        actor: &Actor,
+        text: &str,
+        force: bool,
+    ) -> Result<Option<NodeRemoved>, AppError> {
         let mut world = self.world().await;
-        let asking = who_asks(&world, text)?;
+        let asking = match who_asks(&world, text) {
+            Ok(asking) => asking,
+            Err(nobody) => {
+                let Ok(id) = named(&world, text) else { return Err(nobody) };
+                let nkey = self.take_out(world, &id, force, Some(actor)).await?;
+                return Ok(Some(self.until_cut_off(&nkey).await));
+            }
+        };
         let mut write = self.store.begin().await?;
         store::joining::reject(&mut write, &asking.node, &actor.name, clock::now()).await?;
         store::commit(write).await?;
         tracing::info!(node.id = %asking.node, by = actor.name, "a host was rejected");
         world.asking.remove(&asking.node);
         world.rejected.insert(asking.node);
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -1,11 +1,14 @@
 //! What people do to nodes: look at one, label it, drain it, remove it.
 
-use knit_rpc::api::{NodePatch, NodeState, NodeView};
+use knit_rpc::api::{NodePatch, NodeRemoved, NodeState, NodeView};
 use knit_rpc::event::EventKind;
 use knit_rpc::id::NodeId;
 use knit_rpc::spec::VolumeName;
 use knit_runtime::clock;
+use knit_server_core::access::Actor;
+use knit_server_core::revocation::{self, Revocation};
 use knit_server_core::{Node, assignment, status};
+use tokio::sync::MutexGuard;
 
 use super::super::{App, AppError, World, bounds};
 use crate::store;
@@ -61,22 +64,47 @@ impl App {
     /// Removes a node from the cluster. Without `force` it must be silent and empty.
     ///
     /// What ran there is placed elsewhere, and its volumes are given up. Should it still live, the
-    /// last thing that it is sent is an empty assignment.
-    pub async fn remove_node(&self, text: &str, force: bool) -> Result<(), AppError> {
-        let mut world = self.world().await;
+    /// last thing that it is sent is an empty assignment; then it is cut off from NATS.
+    pub async fn remove_node(&self, text: &str, force: bool) -> Result<NodeRemoved, AppError> {
+        let world = self.world().await;
         let id = named(&world, text)?;
-        let Some(node) = world.snapshot.nodes.get(&id).cloned() else {
+        let nkey = self.take_out(world, &id, force, None).await?;
+        Ok(self.until_cut_off(&nkey).await)
+    }
+
+    /// Takes a node out; with `rejected_by` it is not asked about again either. Returns its key.
+    pub(super) async fn take_out(
+        &self,
+        mut world: MutexGuard<'_, World>,
+        id: &NodeId,
+        force: bool,
+        rejected_by: Option<&Actor>,
+    ) -> Result<String, AppError> {
+        let text = id.as_str();
+        let Some(node) = world.snapshot.nodes.get(id).cloned() else {
             return Err(AppError::NotFound(no_node(text)));
         };
-        let volumes = volumes_on(&world, &id);
+        let volumes = volumes_on(&world, id);
         if !force && let Some(why) = objection(&world, &node, &volumes) {
             return Err(AppError::Conflict(why));
         }
         let now = clock::now();
         let newest = node.generation.max(node.published).max(node.applied);
         let last = assignment::next(newest, world.snapshot.epoch);
+        let revocation = Revocation {
+            node: id.clone(),
+            until: revocation::second(world.revocations.get(&node.nkey), now),
+            at: now,
+            last,
+            // Who is not heard would not say so either: it asks when it is back.
+            taken: !is_heard(&world, id),
+        };
         let mut write = self.store.begin().await?;
-        store::nodes::remove(&mut write, &id, last, now).await?;
+        store::nodes::remove(&mut write, id, last, now).await?;
+        store::revocations::put(&mut write, &node.nkey, &revocation).await?;
+        if let Some(actor) = rejected_by {
+            store::joining::reject(&mut write, id, &actor.name, now).await?;
+        }
         for name in &volumes {
             store::volumes::remove(&mut write, name).await?;
         }
@@ -85,20 +113,25 @@ impl App {
             node.id = %id, name = node.name(), volumes = volumes.len(), "a node was removed"
         );
         let snapshot = &mut world.snapshot;
-        snapshot.nodes.remove(&id);
-        snapshot.instances.retain(|instance| instance.node != id);
-        snapshot.observe(&id, std::collections::BTreeMap::new(), now);
-        snapshot.observed.remove(&id);
-        snapshot.probes.remove(&id);
+        snapshot.nodes.remove(id);
+        snapshot.instances.retain(|instance| instance.node != *id);
+        snapshot.observe(id, std::collections::BTreeMap::new(), now);
+        snapshot.observed.remove(id);
+        snapshot.probes.remove(id);
         snapshot.volumes.retain(|name, _| !volumes.contains(name));
-        world.last_reports.remove(&id);
-        world.removed.insert(id, last);
+        world.last_reports.remove(id);
+        world.removed.insert(id.clone(), last);
+        world.revocations.insert(node.nkey.clone(), revocation);
+        if rejected_by.is_some() {
+            world.rejected.insert(id.clone());
+        }
         world.mark_all();
         self.tell_node(&world, &node, Some("removed"));
         drop(world);
         self.wake_planner.notify_one();
         self.wake_publisher.notify_one();
-        Ok(())
+        self.wake_revoker.notify_one();
+        Ok(node.nkey)
     }
 
     fn tell_node(&self, world: &World, node: &Node, state: Option<&str>) {
@@ -129,6 +162,14 @@ pub(in super::super) fn named(world: &World, text: &str) -> Result<NodeId, AppEr
             )))
         }
     }
+}
+
+fn is_heard(world: &World, node: &NodeId) -> bool {
+    let state = world.verdicts.state(node);
+    matches!(
+        state,
+        Some(NodeState::Ready | NodeState::NotReady | NodeState::Stale | NodeState::Duplicate)
+    )
 }
 
 fn no_node(text: &str) -> String {

@@ -10,6 +10,7 @@ use knit_rpc::audit::AuditFact;
 use knit_rpc::signed::{self, Context};
 use knit_runtime::clock;
 use knit_server_core::liveness::Life;
+use knit_server_core::revocation;
 use knit_server_core::subnets::{self, Surroundings};
 use knit_server_core::{Node, Snapshot};
 use knit_server_core::{adoption, assignment};
@@ -29,16 +30,7 @@ const MESH_PREFIX: u8 = 16;
 impl App {
     /// Registers a node, or renews its token; the answer is signed.
     pub async fn register(&self, message: &[u8]) -> Result<Vec<u8>, AppError> {
-        let claim: RegisterRequest =
-            signed::peek(message).map_err(|error| AppError::Refused(error.to_string()))?;
-        if !bounds::is_node_key(&claim.nkey) {
-            return Err(AppError::Registration(vec![bounds::problem(
-                "nkey",
-                "must be a user's public nkey (U…)",
-            )]));
-        }
-        let request: RegisterRequest = signed::verify(&claim.nkey, Context::Register, message)
-            .map_err(|error| AppError::Refused(error.to_string()))?;
+        let request = open(message)?;
         let now = clock::now();
         self.check(&request, now)?;
         let Some(nats_url) = self.nats_url.borrow().clone() else {
@@ -49,6 +41,7 @@ impl App {
         let mut world = self.world().await;
         let was_node = world.snapshot.nodes.contains_key(&request.node);
         let node = self.take_in(&mut world, &request, now).await?;
+        let issued_at = revocation::second(world.revocations.get(&node.nkey), now);
         drop(world);
         if !was_node {
             self.note(joined(&request, now)).await;
@@ -57,7 +50,7 @@ impl App {
         if node.adopting {
             self.wake_roll_call.notify_one();
         }
-        self.answer(&request, &node, nats_url, now)
+        self.answer(&request, &node, nats_url, now, issued_at)
     }
 
     fn check(&self, request: &RegisterRequest, now: Timestamp) -> Result<(), AppError> {
@@ -181,6 +174,7 @@ impl App {
         node: &Node,
         nats_url: String,
         now: Timestamp,
+        issued_at: u64,
     ) -> Result<Vec<u8>, AppError> {
         let internal = |error: Box<dyn std::error::Error + Send + Sync>| AppError::Internal(error);
         let expires = now.plus(TOKEN_LIFE);
@@ -188,7 +182,7 @@ impl App {
             &self.identity.account,
             &request.nkey,
             &request.node,
-            now.as_millis() / 1000,
+            issued_at,
             expires.as_millis() / 1000,
         )
         .map_err(|error| internal(Box::new(error)))?;
@@ -198,6 +192,7 @@ impl App {
             nonce: request.nonce.clone(),
             server_key: self.identity.public_key(),
             nats_url,
+            nats_ca: self.nats_ca.borrow().clone(),
             user_jwt,
             expires,
             subnet: node.subnet.unwrap_or(self.container_subnet),
@@ -206,6 +201,20 @@ impl App {
         signed::sign(&self.identity.server, Context::Registered, &response)
             .map_err(|error| internal(Box::new(error)))
     }
+}
+
+/// Opens a request that is signed by the key that it names.
+pub(super) fn open(message: &[u8]) -> Result<RegisterRequest, AppError> {
+    let claim: RegisterRequest =
+        signed::peek(message).map_err(|error| AppError::Refused(error.to_string()))?;
+    if !bounds::is_node_key(&claim.nkey) {
+        return Err(AppError::Registration(vec![bounds::problem(
+            "nkey",
+            "must be a user's public nkey (U…)",
+        )]));
+    }
+    signed::verify(&claim.nkey, Context::Register, message)
+        .map_err(|error| AppError::Refused(error.to_string()))
 }
 
 fn joined(request: &RegisterRequest, now: Timestamp) -> AuditFact {

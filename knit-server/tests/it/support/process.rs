@@ -10,6 +10,7 @@ use knit_link::bus::{NatsBus, NatsOptions};
 use knit_link::http::ApiClient;
 use knit_rpc::api::RegisterResponse;
 use knit_rpc::subject;
+use knit_server::identity::Identity;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
@@ -69,7 +70,12 @@ impl Program {
         Self::spawn_with(state, address, 0, &["--nats-url", url])
     }
 
-    fn spawn_with(state: &Path, address: Ipv4Addr, monitor: u16, extra: &[&str]) -> Self {
+    pub(crate) fn spawn_with(
+        state: &Path,
+        address: Ipv4Addr,
+        monitor: u16,
+        extra: &[&str],
+    ) -> Self {
         let socket = state.join("api.sock");
         let child = command(state)
             .args(["--listen", &address.to_string()])
@@ -116,6 +122,12 @@ impl Program {
         .await
     }
 
+    /// The cluster's keys.
+    pub(crate) fn identity(&self) -> Identity {
+        let path = self.state.join("identity.json");
+        Identity::load_or_create(&path, &self.state.join("knit.db")).expect("an identity")
+    }
+
     /// A node's own connection to NATS.
     pub(crate) async fn bus(&self, disk: &Disk) -> (NatsBus, RegisterResponse) {
         let response = disk.register(&self.api).await.expect("registered");
@@ -126,6 +138,7 @@ impl Program {
             inbox_prefix: Some(subject::inbox_prefix(&disk.node)),
             nkey_seed: disk.key().seed().expect("a seed"),
             jwt: watch::channel(response.user_jwt.clone()).1,
+            ca: None,
         };
         (NatsBus::connect(options).await.expect("a bus"), response)
     }

@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use knit_rpc::subject;
+
 use super::{Bus, BusError, BusState, Message, SUBSCRIPTION_MESSAGES_MAX};
 
 /// One client of a broker in memory. Clones share the connection; [`MemoryBus::client`] makes
@@ -113,7 +115,9 @@ impl Bus for MemoryBus {
         let mut answers = {
             let mut broker = self.broker();
             broker.inboxes += 1;
-            let inbox = format!("_INBOX.{}", broker.inboxes);
+            let prefix = subject::node_of(subject)
+                .map_or_else(|| "_INBOX".to_owned(), |node| subject::inbox_prefix(&node));
+            let inbox = format!("{prefix}.{}", broker.inboxes);
             let answers = broker.listen(&inbox, self.state.subscribe());
             let message = Message { subject: subject.to_owned(), payload, reply: Some(inbox) };
             if broker.deliver(&message) == 0 {

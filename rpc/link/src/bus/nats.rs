@@ -11,6 +11,7 @@
 //! most a second apart.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct NatsOptions {
     pub nkey_seed: String,
     /// Read at each connect, so that a renewed token is used without a new client.
     pub jwt: watch::Receiver<String>,
+    /// File with the certificates in PEM that NATS' own must be signed by, for a URL of `tls://`.
+    /// The system's when there is none.
+    pub ca: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for NatsOptions {
@@ -123,7 +127,7 @@ impl NatsBus {
     pub async fn rebind(&self, url: &str, local_address: Option<Ipv4Addr>) -> Result<(), BusError> {
         let current = watch::Sender::new(true);
         self.shared.state.send_replace(BusState::Connecting);
-        let options = self.shared.connect_options(local_address, current.subscribe());
+        let options = self.shared.connect_options(url, local_address, current.subscribe());
         let client = options.connect(url).await.map_err(BusError::Connect)?;
         let mut link = Link { client, forwarders: Vec::new(), current };
         let subscriptions: Vec<_> = read(&self.shared.subscriptions).clone();
@@ -176,6 +180,7 @@ impl NatsBus {
 impl Shared {
     fn connect_options(
         &self,
+        url: &str,
         local_address: Option<Ipv4Addr>,
         current: watch::Receiver<bool>,
     ) -> ConnectOptions {
@@ -205,6 +210,12 @@ impl Shared {
             });
         if let Some(prefix) = &self.options.inbox_prefix {
             options = options.custom_inbox_prefix(prefix);
+        }
+        if url.starts_with("tls://") {
+            options = options.require_tls(true);
+            if let Some(ca) = self.options.ca.as_ref().filter(|ca| ca.exists()) {
+                options = options.add_root_certificates(ca.clone());
+            }
         }
         if let Some(address) = local_address {
             options = options.local_address(SocketAddr::from((address, 0)));

@@ -1,9 +1,9 @@
 //! Nodes: what they are there for, and what they are called.
 
-use knit_rpc::api::{NodePatch, NodeView};
+use knit_rpc::api::{NodePatch, NodeRemoved, NodeView};
 use knit_rpc::id::NodeId;
 use knit_rpc::join::{MintedJoinToken, NewJoinToken};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 
 use super::{ApiClient, HttpError};
 
@@ -26,9 +26,9 @@ impl ApiClient {
     }
 
     /// Forgets a node; with `force` also one that is still heard or runs something.
-    pub async fn remove_node(&self, node: &NodeId, force: bool) -> Result<(), HttpError> {
+    pub async fn remove_node(&self, node: &NodeId, force: bool) -> Result<NodeRemoved, HttpError> {
         let query = if force { "?force=true" } else { "" };
-        self.delete(&format!("/v1/nodes/{node}{query}")).await
+        self.json(self.request(Method::DELETE, &format!("/v1/nodes/{node}{query}"))).await
     }
 
     /// Lets in a host that asks to join.
@@ -36,11 +36,26 @@ impl ApiClient {
         self.post(&format!("/v1/nodes/{node}/approve")).await
     }
 
-    /// Keeps out a host that asks to join.
-    pub async fn reject_node(&self, node: &NodeId) -> Result<(), HttpError> {
-        let path = format!("/v1/nodes/{node}/reject");
-        self.send(self.request(Method::POST, &path)).await?;
-        Ok(())
+    /// Keeps out a host that asks to join; one that is a node is taken out, with `force` also when
+    /// it is still heard or runs something.
+    pub async fn reject_node(
+        &self,
+        node: &NodeId,
+        force: bool,
+    ) -> Result<Option<NodeRemoved>, HttpError> {
+        let query = if force { "?force=true" } else { "" };
+        let request = self.request(Method::POST, &format!("/v1/nodes/{node}/reject{query}"));
+        let (response, url) = self.send(request).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        let read = response.json().await;
+        read.map(Some).map_err(|source| HttpError::Answer { url, source })
+    }
+
+    /// The last assignment of a node that was removed, for a request to register, signed.
+    pub async fn farewell(&self, signed: Vec<u8>) -> Result<Vec<u8>, HttpError> {
+        self.send_signed("/v1/nodes/farewell", signed).await
     }
 
     /// Makes a token that lets one host in, once.

@@ -20,6 +20,7 @@ async fn connect(url: &str, local_address: Option<Ipv4Addr>) -> NatsBus {
         inbox_prefix: None,
         nkey_seed: KeyPair::new_user().seed().expect("a seed"),
         jwt: watch::channel(String::new()).1,
+        ca: None,
     };
     NatsBus::connect(options).await.expect("a bus")
 }
