@@ -1,13 +1,15 @@
 //! The REST API. Every path answers under `/v1` and without it.
 //!
 //! ```text
-//! request ─> request id, span ─> catch panic ─> audit ─> who asks ─> router ─> handler ─> app
+//! request ─> request id, span ─> catch panic ─> to the end ─> audit ─> who asks ─> whole body
+//!                    │                                                  ─> router ─> handler ─> app
 //!                    └ an error of any origin leaves as ErrorBody with that id; only the pages
 //!                      of `sessions`, which browsers show, are HTML
 //! ```
 
 pub mod access;
 pub mod audit;
+pub mod connections;
 pub mod deployments;
 pub mod error;
 pub mod events;
@@ -21,6 +23,7 @@ pub mod rollouts;
 pub mod sessions;
 pub mod tokens;
 pub mod volumes;
+mod whole;
 pub mod why;
 
 use std::sync::Arc;
@@ -37,9 +40,6 @@ use utoipa_axum::routes;
 use crate::app::App;
 use access::Failures;
 use sessions::Web;
-
-/// Bytes of a request's body, at most: a manifest's limit and a little.
-const BODY_BYTES_MAX: usize = 1024 * 1024 + 64 * 1024;
 
 /// What handlers see.
 #[derive(Clone)]
@@ -90,9 +90,11 @@ pub fn router(shared: Shared) -> Router {
         .merge(sessions::routes())
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
+        .layer(middleware::from_fn(whole::body))
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(shared.clone(), access::identify))
         .layer(middleware::from_fn_with_state(shared.clone(), audit::write))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(whole::end))
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn(error::request_id))
         .layer(middleware::from_fn(sessions::protect))

@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 use crate::app::tokens;
 use crate::app::{App, Settings};
 use crate::config::Config;
-use crate::http::listen::{self, Listeners, bind_socket};
+use crate::http::connections::{Bounds, answer};
+use crate::http::listen::{Listeners, bind_socket};
 use crate::http::sessions::Web;
 use crate::http::{Shared, router};
 use crate::identity::Identity;
@@ -145,7 +146,7 @@ fn answer_on_socket(
         Ok(listener) => {
             let stop = stop.clone();
             tasks.spawn(async move {
-                listen::answer(listener, router, stop).await;
+                answer(listener, router, Bounds::default(), stop).await;
                 let _ = std::fs::remove_file(path);
             });
         }

@@ -29,7 +29,7 @@ use super::sessions::{self, Browser};
 use crate::app::tokens::Holder;
 
 pub use failures::Failures;
-pub use origin::Origin;
+pub use origin::{Doorway, Origin};
 
 /// What answers everybody: whether a server is here and well, and what proves itself by its own
 /// signature.

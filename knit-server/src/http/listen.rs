@@ -8,14 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::access::Origin;
+use super::connections::{Bounds, answer};
 
 const RETRY: Duration = Duration::from_secs(1);
 const BACKLOG: i32 = 1024;
@@ -73,21 +71,7 @@ impl Listeners {
 async fn serve(router: Router, at: SocketAddr, stop: CancellationToken) {
     let Some(listener) = bind(at, &stop).await else { return };
     tracing::info!(address = %at, "listening");
-    answer(listener, router, stop).await;
-}
-
-/// Answers who connects, until told to stop; requests under way are finished.
-pub async fn answer<L>(listener: L, router: Router, stop: CancellationToken)
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-    Origin: for<'a> Connected<IncomingStream<'a, L>>,
-{
-    let service = router.into_make_service_with_connect_info::<Origin>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!(%error, "a listener failed");
-    }
+    answer(listener, router, Bounds::default(), stop).await;
 }
 
 /// Binds, again and again; `None` when told to stop.

@@ -4,6 +4,7 @@
 mod access;
 mod adoption;
 mod audit;
+mod bounds;
 mod cut_off;
 mod external_nats;
 mod http;

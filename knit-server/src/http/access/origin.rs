@@ -2,9 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
-use tokio::net::{TcpListener, UnixListener};
+use axum::serve::Listener;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,16 +28,21 @@ impl Origin {
     }
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Origin {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self::Tcp(*stream.remote_addr())
+/// A listener that knows where its connections come from.
+pub trait Doorway: Listener {
+    fn origin(stream: &Self::Io, address: &Self::Addr) -> Origin;
+}
+
+impl Doorway for TcpListener {
+    fn origin(_: &TcpStream, address: &SocketAddr) -> Origin {
+        Origin::Tcp(*address)
     }
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Origin {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let uid = stream.io().peer_cred().map_or(NOBODY, |credentials| credentials.uid());
-        Self::Unix { uid }
+impl Doorway for UnixListener {
+    fn origin(stream: &UnixStream, _: &tokio::net::unix::SocketAddr) -> Origin {
+        let uid = stream.peer_cred().map_or(NOBODY, |credentials| credentials.uid());
+        Origin::Unix { uid }
     }
 }
 
