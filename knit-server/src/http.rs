@@ -11,6 +11,7 @@ pub mod access;
 pub mod audit;
 pub mod connections;
 pub mod deployments;
+mod document;
 pub mod error;
 pub mod events;
 pub mod health;
@@ -33,7 +34,6 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -65,18 +65,11 @@ impl Shared {
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "Knit",
-    description = "Deploys containers on the hosts of a WireGuard mesh.",
-    license(name = "MIT OR Apache-2.0")
-))]
-struct Document;
-
 /// Returns the whole API.
 pub fn router(shared: Shared) -> Router {
-    let (versioned, document) =
-        OpenApiRouter::with_openapi(Document::openapi()).nest("/v1", api()).split_for_parts();
+    let (versioned, mut document) =
+        OpenApiRouter::with_openapi(document::head()).nest("/v1", api()).split_for_parts();
+    document::finish(&mut document);
     let (plain, _) = api().split_for_parts();
     let document = Arc::new(document);
     let serve_document = move || {

@@ -103,7 +103,7 @@ pub async fn identify(State(shared): State<Shared>, mut request: Request, next: 
     }
 }
 
-fn is_open(path: &str) -> bool {
+pub(super) fn is_open(path: &str) -> bool {
     OPEN_PATHS.contains(&path.strip_prefix("/v1").unwrap_or(path))
 }
 

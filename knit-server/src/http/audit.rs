@@ -39,8 +39,10 @@ pub struct AskedBy(pub String);
 pub struct Page {
     /// Only entries after this one.
     #[serde(default)]
-    after: u64,
-    /// At most so many, and at most 1000.
+    #[param(minimum = 0)]
+    after: i64,
+    /// At most so many; 1000 without it.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
@@ -56,7 +58,15 @@ pub async fn list(
 ) -> Result<Json<Vec<AuditEntry>>, ApiError> {
     caller.may(Action::ReadAudit, Resource::Cluster)?;
     let limit = page.limit.unwrap_or(PAGE_MAX);
-    Ok(Json(shared.app.audit_after(page.after, limit).await.map_err(AppError::from)?))
+    let Ok(after) = u64::try_from(page.after) else {
+        let message = format!("after is {}; entries are numbered from 1", page.after);
+        return Err(ApiError::invalid(message, Vec::new()));
+    };
+    if !(1..=PAGE_MAX).contains(&limit) {
+        let message = format!("limit is {limit}; it must be from 1 to {PAGE_MAX}");
+        return Err(ApiError::invalid(message, Vec::new()));
+    }
+    Ok(Json(shared.app.audit_after(after, limit).await.map_err(AppError::from)?))
 }
 
 /// Walks the whole chain of entries, and says where it is broken if it is.

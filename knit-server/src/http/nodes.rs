@@ -48,7 +48,8 @@ pub async fn show(
 
 /// Changes a node's labels, and whether it takes work: what is absent stays.
 #[utoipa::path(
-    patch, path = "/nodes/{node}", params(("node" = String, Path)), request_body = NodePatch,
+    patch, path = "/nodes/{node}", params(("node" = String, Path)),
+    request_body = Option<NodePatch>,
     responses(
         (status = 200, body = NodeView),
         (status = 400, body = ErrorBody),
@@ -137,7 +138,7 @@ pub async fn reject(
 
 /// Makes a token that lets one host in, once; it is in this answer and nowhere else.
 #[utoipa::path(
-    post, path = "/join-tokens", request_body = NewJoinToken,
+    post, path = "/join-tokens", request_body = Option<NewJoinToken>,
     responses((status = 201, body = MintedJoinToken), (status = 400, body = ErrorBody))
 )]
 pub async fn join_token(

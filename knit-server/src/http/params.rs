@@ -82,9 +82,11 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes, keys: &[&str]) -> Result<
     let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| wrong(format!("the body is no JSON: {error}")))?;
-    if let Value::Object(members) = &value
-        && let Some(key) = members.keys().find(|key| !keys.contains(&key.as_str()))
-    {
+    // A list of its values would be read as the value too.
+    let Value::Object(members) = &value else {
+        return Err(wrong("the body must be a JSON object".to_owned()));
+    };
+    if let Some(key) = members.keys().find(|key| !keys.contains(&key.as_str())) {
         return Err(wrong(format!("the body knows no \"{key}\": it may have {}", keys.join(", "))));
     }
     serde_json::from_value(value)
@@ -129,5 +131,6 @@ mod tests {
         }
         let nothing = body::<RollbackRequest>(&Bytes::new(), &["to"]).unwrap();
         assert_eq!(nothing.to, None);
+        assert!(body::<RollbackRequest>(&Bytes::from_static(b"[]"), &["to"]).is_err());
     }
 }

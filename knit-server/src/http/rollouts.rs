@@ -36,7 +36,7 @@ pub async fn history(
 /// Goes back to an earlier revision's spec, by way of a new revision.
 #[utoipa::path(
     post, path = "/deployments/{name}/rollback",
-    params(("name" = String, Path), InProject, Expected), request_body = RollbackRequest,
+    params(("name" = String, Path), InProject, Expected), request_body = Option<RollbackRequest>,
     responses(
         (status = 202, body = Accepted),
         (status = 404, body = ErrorBody),
