@@ -7,5 +7,6 @@
 
 mod api;
 mod cli;
+mod docs;
 mod hosts;
 mod support;

@@ -7,6 +7,7 @@ mod audit;
 mod bounds;
 mod cut_off;
 mod external_nats;
+mod fuzz;
 mod http;
 mod joining;
 mod lifecycle;

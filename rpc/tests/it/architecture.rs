@@ -24,10 +24,11 @@ const IMPURE: [&str; 7] =
 const CORES: [&str; 3] = ["knit-server/core", "knit-agent/core", "meshctl/core"];
 
 /// Which of our packages each may use.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("rpc", &[]),
     ("rpc/link", &["knit-rpc"]),
     ("runtime", &["knit-rpc"]),
+    ("runtime/fuzz", &["knit-runtime"]),
     ("knit-server/core", &["knit-rpc"]),
     ("knit-agent/core", &["knit-rpc"]),
     ("meshctl/core", &["knit-rpc"]),

@@ -1,6 +1,7 @@
 //! What crosses process boundaries, as it is written: manifests and messages.
 
 mod architecture;
+mod fuzz;
 mod manifests;
 mod messages;
 mod orchestration;

@@ -1,6 +1,6 @@
 //! Changes bytes in ways that reach deeper than noise: JSON's own words, splices, repeats.
 
-const WORDS: [&str; 45] = [
+const WORDS: [&str; 26] = [
     "{",
     "}",
     "[",
@@ -27,47 +27,34 @@ const WORDS: [&str; 45] = [
     "\u{feff}",
     "\u{2028}",
     "<",
-    "0.0.0.0",
-    "0.0.0.0/0",
-    "::ffff:127.0.0.1",
-    "[::]:1",
-    ":65536",
-    "255.255.255.255",
-    "\"known_peers\":[",
-    "\"mesh_ip\":",
-    "\"wg_pubkey\":",
-    "\"wg_endpoint\":",
-    "\"kn\":{\"type\":\"LAN\"}",
-    "\"cert\":\"knit-cert-v1.",
-    "\"revoked\":[\"knit-revoked-v1.",
-    "\"accepts\":\"",
-    ",\"sig\":\"",
-    "\"}}",
-    "\"id\":",
-    "\"method\":",
-    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
 ];
 const CHANGES_MAX: usize = 6;
 
 /// A small generator of pseudo-random numbers: the same seed gives the same run.
-pub(super) struct Mutator(u64);
+#[derive(Debug)]
+pub struct Mutator<'a> {
+    state: u64,
+    words: &'a [&'a str],
+}
 
-impl Mutator {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed | 1)
+impl<'a> Mutator<'a> {
+    pub fn new(seed: u64, words: &'a [&'a str]) -> Self {
+        Self { state: seed | 1, words }
     }
 
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).unwrap() % bound.max(1)
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        usize::try_from(self.state >> 11).unwrap() % bound.max(1)
     }
 
     /// Makes a few changes; some take bytes of `other`.
-    pub(super) fn mutate(&mut self, input: &[u8], other: &[u8]) -> Vec<u8> {
+    pub fn mutate(&mut self, input: &[u8], other: &[u8]) -> Vec<u8> {
         let mut bytes = input.to_vec();
-        for _ in 0..=self.below(CHANGES_MAX) {
+        // Few more often than many.
+        let most = self.below(CHANGES_MAX);
+        for _ in 0..=self.below(most + 1) {
             self.change(&mut bytes, other);
         }
         bytes
@@ -90,11 +77,16 @@ impl Mutator {
             }
             5 => bytes.truncate(at),
             _ => {
-                let word = WORDS[self.below(WORDS.len())];
+                let word = self.word();
                 let end = (at + self.below(4)).min(bytes.len());
                 bytes.splice(at..end, word.bytes());
             }
         }
+    }
+
+    fn word(&mut self) -> &'a str {
+        let index = self.below(WORDS.len() + self.words.len());
+        WORDS.get(index).copied().unwrap_or_else(|| self.words[index - WORDS.len()])
     }
 
     fn range(&mut self, len: usize) -> (usize, usize) {
