@@ -14,6 +14,11 @@ pub(super) use text::{
 /// Clashes within a spec: (field, sentence) each.
 pub(super) fn clashes(spec: &DeploymentSpec) -> Vec<(String, String)> {
     let mut problems = Problems::default();
+    counts(spec, &mut problems);
+    if !problems.0.is_empty() {
+        // To look for clashes among so many takes long.
+        return problems.0;
+    }
     ports(spec, &mut problems);
     paths(spec, &mut problems);
     volumes(spec, &mut problems);
@@ -33,6 +38,34 @@ pub(super) fn clashes(spec: &DeploymentSpec) -> Vec<(String, String)> {
         );
     }
     problems.0
+}
+
+/// How many of each there may be: far more than anybody needs, and few enough to be looked through.
+fn counts(spec: &DeploymentSpec, problems: &mut Problems) {
+    let instance = &spec.instance;
+    for (field, count, most) in [
+        ("command", instance.command.len(), 1024),
+        ("args", instance.args.len(), 1024),
+        ("env", instance.env.len(), 1024),
+        ("ports", instance.ports.len(), 256),
+        ("templates", instance.templates.len(), 128),
+        ("networks", instance.networks.len(), 32),
+        ("volumes", instance.volumes.len(), 64),
+        ("host_mounts", instance.host_mounts.len(), 64),
+        ("labels", instance.labels.len(), 256),
+        ("ulimits", instance.ulimits.len(), 32),
+        ("sysctls", instance.sysctls.len(), 128),
+        ("tmpfs", instance.tmpfs.len(), 64),
+        ("dns", instance.dns.len(), 16),
+        ("extra_hosts", instance.extra_hosts.len(), 256),
+        ("cap_drop", instance.cap_drop.len(), 64),
+        ("cap_add", instance.cap_add.len(), 64),
+        ("node_selector", spec.node_selector.len(), 64),
+    ] {
+        if count > most {
+            problems.add(field, format!("has {count} entries; at most {most} are possible"));
+        }
+    }
 }
 
 #[derive(Default)]

@@ -218,6 +218,22 @@ fn a_wrong_value_says_what_it_may_be() {
 }
 
 #[test]
+fn so_many_of_each_and_no_more() {
+    let ports = |count: u32| {
+        let ports: Vec<String> =
+            (1..=count).map(|port| format!("{{container_port: 80, host_port: {port}}}")).collect();
+        format!("ports: [{}]", ports.join(", "))
+    };
+    let most = format!("name: web\nimage: nginx\n{}\n", ports(256));
+    assert!(parse(&most, Format::Yaml).is_ok());
+    let told = problems(&ports(9_000));
+    assert!(told.contains("ports: has 9000 entries; at most 256 are possible"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    let env: Vec<String> = (0..1_025).map(|n| format!("V{n}=x")).collect();
+    assert!(problems(&format!("env: [{}]", env.join(", "))).contains("env: has 1025 entries"));
+}
+
+#[test]
 fn what_cannot_be_together_is_told_where_it_stands() {
     for (lines, told) in [
         ("mode: every-node\nreplicas: 3", "3:11: replicas: means nothing with mode every-node"),
