@@ -3,7 +3,9 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use knit_runtime::notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +20,9 @@ use crate::registration::{self, Registration, RegistrationError};
 use crate::session::{self, BusSource};
 use crate::shared::Shared;
 use crate::{mesh, mesh::MeshAddress};
+
+/// How often the agent looks whether it is alive.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the agent works through; fakes in tests.
 pub struct Parts {
@@ -110,6 +115,20 @@ impl Agent {
     /// one that is started again.
     pub async fn broken(&self) {
         self.broken.cancelled().await;
+    }
+
+    /// Tells the service manager for ever that the agent is alive, as long as its state can be had.
+    /// A Docker that hangs is no reason to start the agent again.
+    pub async fn tell_alive(&self) {
+        let mut alive = notify::Alive::new();
+        let mut every = tokio::time::interval(ALIVE_EVERY);
+        loop {
+            every.tick().await;
+            // Whoever holds one of the state's locks for ever keeps this from being said.
+            drop(self.shared.inventory.borrow());
+            drop(self.shared.assignment.borrow());
+            alive.say();
+        }
     }
 
     /// Stops all loops; containers and rules stay as they are.

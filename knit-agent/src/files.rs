@@ -13,6 +13,9 @@ use knit_agent_core::template::{self, TemplateError};
 use knit_agent_core::{Wanted, template::NodeContext};
 use knit_rpc::id::InstanceId;
 
+/// The set-user-id and set-group-id bits.
+const SET_ID: u32 = 0o6000;
+
 /// The directories of all instances.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -60,8 +63,9 @@ impl Files {
                 .and_then(|()| {
                     std::os::unix::fs::chown(&path, Some(template.uid), Some(template.gid))
                 })
-                // A change of owner clears the set-id bits.
-                .and_then(|()| set_mode(&path, mode))
+                // A change of owner clears the set-id bits; who is no owner any more needs a right
+                // to set them again that is of no use otherwise.
+                .and_then(|()| if mode & SET_ID == 0 { Ok(()) } else { set_mode(&path, mode) })
                 .map_err(failed)?;
         }
         Ok(())

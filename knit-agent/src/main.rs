@@ -56,6 +56,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let is_broken = tokio::select! {
         () = shutdown.cancelled() => false,
         () = agent.broken() => true,
+        () = agent.tell_alive() => true,
     };
     knit_runtime::notify::stopping();
     agent.stop().await;

@@ -1,6 +1,7 @@
 //! The command line as it is typed.
 
 pub(crate) mod authority;
+mod file;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use crate::bench::wire::SECONDS_MAX;
 use crate::sidecar::metrics::MetricsAddress;
 use crate::sidecar::wg::Choice;
 use authority::{AuthorityCommand, TrustArgs};
+pub(crate) use file::parse;
 
 /// See and run the WireGuard mesh of a Knit cluster
 #[derive(Debug, clap::Parser)]
@@ -293,6 +295,10 @@ pub(crate) struct JoinArgs {
 
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
+
+    /// A TOML file with these options, dashes as underscores; flags win
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 fn interval_secs(text: &str) -> Result<f64, String> {

@@ -7,11 +7,8 @@ mod sidecar;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    match run(cli) {
+    match cli::parse(std::env::args_os().collect()).and_then(run) {
         Ok(code) => code,
         Err(error) => {
             knit_runtime::terminal::eprintln(&format!("error: {error:#}"));

@@ -24,7 +24,10 @@ const TICK: Duration = Duration::from_millis(250);
 pub async fn run(app: &App, stop: CancellationToken) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut alive = knit_runtime::notify::Alive::new();
     loop {
+        // Who cannot plan is not helped by a new start; who hangs is.
+        alive.say();
         tokio::select! {
             () = stop.cancelled() => return,
             () = app.wake_planner.notified() => {}

@@ -106,6 +106,7 @@ impl Actor {
         let mut first_rescans = steady(FIRST_RESCANS);
         let begun = Instant::now();
         let mut keeps = steady(KEEP_PEERS_EVERY);
+        let mut alive = knit_runtime::notify::Alive::new();
         let mut dirty = false;
         // What host and device have already is taken in before anything is decided, and the LAN is
         // joined before the first announce is due.
@@ -164,6 +165,7 @@ impl Actor {
                     }
                     self.keep_peers_if(&mut dirty);
                     self.publish(&statuses);
+                    alive.say();
                 }
                 _ = keeps.tick() => dirty = true,
                 () = self.stop.cancelled() => break,

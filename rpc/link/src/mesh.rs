@@ -15,6 +15,9 @@ pub use client::{MeshClient, MeshError, MeshWatch};
 /// Where a daemon run as root puts its socket.
 pub const DEFAULT_SOCKET: &str = "/var/run/wgmesh.sock";
 
+/// Where the packaged unit of our sidecar, which is no root, puts it.
+const UNIT_SOCKET: &str = "/run/wg-mesh/wgmesh.sock";
+
 /// Returns the socket to talk to: the flag, `WGMESH_SOCKET`, or the first of the usual places
 /// that exists. What the user named is never replaced by another socket.
 pub fn find_socket(flag: Option<&Path>) -> PathBuf {
@@ -26,7 +29,7 @@ pub fn find_socket(flag: Option<&Path>) -> PathBuf {
         return path.into();
     }
     let runtime = named("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("wgmesh.sock"));
-    first_existing(std::iter::once(PathBuf::from(DEFAULT_SOCKET)).chain(runtime))
+    first_existing([DEFAULT_SOCKET, UNIT_SOCKET].map(PathBuf::from).into_iter().chain(runtime))
 }
 
 fn first_existing(candidates: impl Iterator<Item = PathBuf>) -> PathBuf {
