@@ -3,6 +3,7 @@
 mod access;
 mod cluster;
 mod deployments;
+mod joining;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub(crate) use deployments::{
     DeployArgs, EndingArgs, FollowArgs, HistoryArgs, LifecycleArgs, RollbackArgs, RolloutCommand,
     ScaleArgs, StatusArgs, UndeployArgs, WhyArgs, WhyNotArgs,
 };
+pub(crate) use joining::AddNodeArgs;
 
 /// Run containers on a fleet of Docker hosts in one WireGuard mesh
 #[derive(Debug, clap::Parser)]

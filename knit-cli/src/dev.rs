@@ -44,7 +44,7 @@ use control::Request;
 pub(crate) use exec::run as exec;
 use layout::{Instance, Layout, NODES_MAX};
 use plan::{NodePlan, Part, Plan};
-use progress::Progress;
+pub(crate) use progress::Progress;
 
 /// Arguments of `knit dev`.
 #[derive(Debug, Args)]

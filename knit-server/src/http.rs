@@ -121,6 +121,7 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(nodes::approve))
         .routes(routes!(nodes::reject))
         .routes(routes!(nodes::join_token))
+        .routes(routes!(nodes::revoke_join_token))
         .routes(routes!(nodes::instances))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

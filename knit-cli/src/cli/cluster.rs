@@ -4,7 +4,7 @@ use ipnet::Ipv4Net;
 use knit_rpc::id::ProjectName;
 use knit_rpc::message::NetworkDriver;
 
-use super::{ServerArgs, ShowArgs};
+use super::{AddNodeArgs, ServerArgs, ShowArgs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
@@ -55,6 +55,10 @@ pub(crate) enum NodeCommand {
     Label(LabelArgs),
     /// Forget a node that is gone
     Rm(RemoveNodeArgs),
+    /// Make a host a node, over ssh
+    Add(Box<AddNodeArgs>),
+    /// Print a script that makes a host a node; it takes the mesh secret and a join token by stdin
+    Script,
     /// Make a token that lets one host in, once; `knit-agent join` takes it
     Token(JoinTokenArgs),
     /// Let in a host that asks to join
@@ -81,7 +85,7 @@ pub(crate) struct JoinTokenArgs {
     pub(crate) server: ServerArgs,
 }
 
-fn new_label(text: &str) -> Result<(String, String), String> {
+pub(super) fn new_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write KEY=VALUE".to_owned()),

@@ -1,8 +1,10 @@
 //! `knit node`: nodes, and what they are there for.
 
+mod add;
 mod drain;
 mod find;
 mod join;
+mod script;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ pub(super) async fn run(command: NodeCommand) -> anyhow::Result<ExitCode> {
         NodeCommand::Cordon(args) => set(args, Availability::Cordoned).await,
         NodeCommand::Label(args) => label(args).await,
         NodeCommand::Rm(args) => remove(args).await,
+        NodeCommand::Add(args) => Box::pin(add::run(*args)).await,
+        NodeCommand::Script => script::run(),
         NodeCommand::Token(args) => join::token(args).await,
         NodeCommand::Approve(args) => join::approve(args).await,
         NodeCommand::Reject(args) => join::reject(args).await,

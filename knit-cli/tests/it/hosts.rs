@@ -1,5 +1,6 @@
 //! On several hosts.
 
+mod add;
 mod alone;
 mod deploy;
 mod dev;

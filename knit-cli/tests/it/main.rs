@@ -10,3 +10,4 @@ mod cli;
 mod docs;
 mod hosts;
 mod support;
+mod units;

@@ -2,6 +2,7 @@
 
 mod api;
 mod cluster;
+pub(crate) mod debian;
 mod image;
 mod load;
 mod sshd;
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 
 pub(crate) use api::host_of;
 pub(crate) use cluster::Cluster;
+pub(crate) use image::image_tar;
 pub(crate) use load::Load;
-pub(crate) use sshd::{Sshd, processes_with};
+pub(crate) use sshd::{Sshd, processes_with, ssh_client};
 pub(crate) use wire::{BadWires, Badness, Cut};
 
 /// The image that tests deploy: busybox, imported on every host.

@@ -151,6 +151,24 @@ pub async fn join_token(
     Ok((StatusCode::CREATED, Json(shared.app.create_join_token(&caller.0, new).await?)))
 }
 
+/// Makes a join token that was not spent worth nothing, by its public half (`U…`).
+#[utoipa::path(
+    delete, path = "/join-tokens/{token}", params(("token" = String, Path)),
+    responses(
+        (status = 204, description = "It lets nobody in"),
+        (status = 404, description = "It was spent, revoked, or never made", body = ErrorBody)
+    )
+)]
+pub async fn revoke_join_token(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Path(token): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    caller.may(Action::ManageNodes, Resource::Cluster)?;
+    shared.app.revoke_join_token(&caller.0, &token).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Lists instances: those wanted, and those that nodes still have.
 #[utoipa::path(
     get, path = "/instances", params(InProject),

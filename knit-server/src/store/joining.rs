@@ -37,14 +37,14 @@ pub async fn put(write: &mut Write, token: &StoredJoinToken) -> Result<(), Store
     Ok(())
 }
 
-/// Makes a token worth nothing.
-pub async fn spend(write: &mut Write, public_key: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM join_tokens WHERE public_key = $1")
+/// Makes a token worth nothing; returns whether it was worth something.
+pub async fn spend(write: &mut Write, public_key: &str) -> Result<bool, StoreError> {
+    let done = sqlx::query("DELETE FROM join_tokens WHERE public_key = $1")
         .bind(public_key)
         .execute(&mut **write)
         .await
         .map_err(StoreError::Write)?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 /// Forgets tokens that expired before this.

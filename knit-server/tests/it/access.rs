@@ -57,12 +57,13 @@ const DEPLOYER: [&str; 11] = [
     "POST /v1/networks",
     "DELETE /v1/networks/{name}",
 ];
-const OPERATOR: [&str; 5] = [
+const OPERATOR: [&str; 6] = [
     "PATCH /v1/nodes/{node}",
     "DELETE /v1/nodes/{node}",
     "POST /v1/nodes/{node}/approve",
     "POST /v1/nodes/{node}/reject",
     "POST /v1/join-tokens",
+    "DELETE /v1/join-tokens/{token}",
 ];
 const ADMIN: [&str; 6] = [
     "POST /v1/projects",
@@ -93,7 +94,11 @@ fn request(server: &Server, operation: &str, project: &str) -> RequestBuilder {
     let (method, path) = operation.split_once(' ').expect("METHOD PATH");
     let token = server.token.id().as_str();
     let path = path.replace("/projects/{name}", &format!("/projects/{project}"));
-    let path = path.replace("{name}", "none").replace("{node}", "none").replace("{step}", "pause");
+    let path = path
+        .replace("{name}", "none")
+        .replace("{node}", "none")
+        .replace("{token}", "none")
+        .replace("{step}", "pause");
     let path = path.replace("{id}", token);
     let method: Method = method.parse().expect("a method");
     let body = match operation {

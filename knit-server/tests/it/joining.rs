@@ -88,6 +88,17 @@ async fn a_join_token_lets_one_host_in_once() {
 }
 
 #[tokio::test]
+async fn a_join_token_that_was_revoked_lets_nobody_in() {
+    let server = server(&Home::new()).await;
+    let (token, disk) = (mint(&server, NewJoinToken::default()).await, Disk::new(1));
+    server.api.revoke_join_token(&token.public_key()).await.expect("it goes well");
+    refused(with_token(&server, &disk, &token).await, "is not known here");
+    let again = server.api.revoke_join_token(&token.public_key()).await.unwrap_err();
+    assert_eq!(again.status(), Some(404), "{again}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_that_is_old_bound_or_not_the_nodes_own_lets_nobody_in() {
     let server = server(&Home::new()).await;
     let (disk, other) = (Disk::new(1), Disk::new(2));

@@ -1,7 +1,7 @@
 //! The image that tests deploy, made on the spot.
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Cluster, IMAGE};
@@ -16,22 +16,29 @@ impl Cluster {
     /// Imports the test image on host 1 and takes it to the others, so that its id is one.
     pub(crate) fn load_image(&self) {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("root");
-        std::fs::create_dir_all(root.join("bin")).unwrap();
-        std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-        for applet in APPLETS {
-            symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        build_page_server(&root.join("bin/page-server"));
-        let [tar, image] =
-            ["root.tar", "image.tar"].map(|name| dir.path().join(name).display().to_string());
-        run(Command::new("tar").args(["-C", root.to_str().unwrap(), "-cf", &tar, "."]));
+        let tar = image_tar(dir.path()).display().to_string();
+        let image = dir.path().join("image.tar").display().to_string();
         self.on(1, &["docker", "import", "--change", "ENV PATH=/bin", &tar, IMAGE]);
         self.on(1, &["docker", "save", "-o", &image, IMAGE]);
         for node in self.nodes().skip(1) {
             self.on(node, &["docker", "load", "-i", &image]);
         }
     }
+}
+
+/// The test image's files as an archive, for `docker import --change "ENV PATH=/bin"`.
+pub(crate) fn image_tar(dir: &Path) -> PathBuf {
+    let root = dir.join("root");
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    for applet in APPLETS {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    build_page_server(&root.join("bin/page-server"));
+    let tar = dir.join("root.tar");
+    let (root, to) = (root.display().to_string(), tar.display().to_string());
+    run(Command::new("tar").args(["-C", &root, "-cf", &to, "."]));
+    tar
 }
 
 /// Builds it without any library that the image would lack.

@@ -63,13 +63,17 @@ impl Sshd {
 /// An ssh with the key `user` and the known hosts in `dir`.
 pub(crate) fn ssh_client(dir: &std::path::Path, known_hosts: &str) -> PathBuf {
     let path = dir.join(format!("ssh-{known_hosts}"));
-    let dir = dir.display();
+    let shown = dir.display();
     let text = format!(
-        "#!/bin/sh\nexec ssh -F none -i {dir}/user -o BatchMode=yes -o IdentitiesOnly=yes \
-         -o UserKnownHostsFile={dir}/{known_hosts} \"$@\"\n"
+        "#!/bin/sh\nexec ssh -F none -i {shown}/user -o BatchMode=yes -o IdentitiesOnly=yes \
+         -o UserKnownHostsFile={shown}/{known_hosts} \"$@\"\n"
     );
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    let written = dir.join(format!("{known_hosts}.sh"));
+    std::fs::write(&written, text).unwrap();
+    // Another process makes it: one that a thread of this one starts meanwhile would hold it open
+    // for writing, and then nobody could run it.
+    let made = Command::new("install").args(["-m", "755"]).args([&written, &path]).status();
+    assert!(made.unwrap().success());
     path
 }
 

@@ -67,6 +67,21 @@ impl App {
         Ok(MintedJoinToken { token: token.expose(), expires_at: stored.expires_at })
     }
 
+    /// Makes a join token worth nothing, by its public half.
+    pub async fn revoke_join_token(&self, actor: &Actor, public_key: &str) -> Result<(), AppError> {
+        let mut write = self.store.begin().await?;
+        let was_there = store::joining::spend(&mut write, public_key).await?;
+        store::commit(write).await?;
+        if !was_there {
+            return Err(AppError::NotFound(
+                "no such join token waits to be spent: it was spent, revoked or has expired"
+                    .to_owned(),
+            ));
+        }
+        tracing::info!(by = actor.name, "a join token was revoked");
+        Ok(())
+    }
+
     /// Whether a host that registers is let in; the token that it spends, if any.
     pub(super) async fn admit(
         &self,

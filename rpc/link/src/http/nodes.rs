@@ -65,4 +65,9 @@ impl ApiClient {
     ) -> Result<MintedJoinToken, HttpError> {
         self.exchange(Method::POST, "/v1/join-tokens", new).await
     }
+
+    /// Makes a join token that was not spent worth nothing, by its public half.
+    pub async fn revoke_join_token(&self, public_key: &str) -> Result<(), HttpError> {
+        self.delete(&format!("/v1/join-tokens/{public_key}")).await
+    }
 }

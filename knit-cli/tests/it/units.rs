@@ -1,0 +1,44 @@
+//! The units that packages install: what systemd says of them, without a boot.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use crate::support::{stderr, stdout};
+
+/// Exposure in tenths, as `systemd-analyze security` counts it: at most this much.
+const EXPOSURE_MAX: [(&str, u8); 3] = [("knit-server", 15), ("wg-mesh", 20), ("knit-agent", 25)];
+
+fn unit(name: &str) -> PathBuf {
+    let units = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
+    PathBuf::from(units).join(format!("{name}.service"))
+}
+
+fn analyze(arguments: &[&str], unit: &PathBuf) -> Output {
+    Command::new("systemd-analyze").args(arguments).arg(unit).output().unwrap()
+}
+
+#[test]
+fn every_unit_is_exposed_no_more_than_its_work_needs() {
+    for (name, most) in EXPOSURE_MAX {
+        let threshold = format!("--threshold={most}");
+        let output = analyze(&["security", "--offline=true", &threshold], &unit(name));
+        assert!(output.status.success(), "{name}: {}{}", stdout(&output), stderr(&output));
+    }
+}
+
+#[test]
+fn systemd_knows_every_word_of_the_units() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, _) in EXPOSURE_MAX {
+        let text = std::fs::read_to_string(unit(name)).unwrap();
+        // The programs need not be installed here.
+        let text: String = text
+            .lines()
+            .map(|line| if line.starts_with("ExecStart=") { "ExecStart=/bin/true" } else { line })
+            .fold(String::new(), |text, line| text + line + "\n");
+        let path = dir.path().join(format!("{name}.service"));
+        std::fs::write(&path, text).unwrap();
+        let output = analyze(&["verify", "--man=no", "--recursive-errors=no"], &path);
+        assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
+    }
+}
