@@ -169,6 +169,7 @@ async fn the_document_lists_every_path_and_all_it_refers_to() {
             "/v1/identity",
             "/v1/instances",
             "/v1/join-tokens",
+            "/v1/join-tokens/{token}",
             "/v1/networks",
             "/v1/networks/{name}",
             "/v1/nodes",

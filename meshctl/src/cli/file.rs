@@ -69,12 +69,13 @@ fn flags(key: &str, value: &Value, given: &ArgMatches) -> Result<Vec<String>> {
             bail!("{key} is text or a number")
         }
     };
-    match value {
-        Value::Bool(true) if !takes_value => Ok(vec![format!("--{long}")]),
-        Value::Bool(false) if !takes_value => Ok(Vec::new()),
-        _ if !takes_value => bail!("{key} is true or false"),
-        Value::Array(values) => values.iter().map(one).collect(),
-        value => Ok(vec![one(value)?]),
+    if !takes_value {
+        let is_set = value.as_bool().with_context(|| format!("{key} is true or false"))?;
+        return Ok(if is_set { vec![format!("--{long}")] } else { Vec::new() });
+    }
+    match value.as_array() {
+        Some(values) => values.iter().map(one).collect(),
+        None => Ok(vec![one(value)?]),
     }
 }
 

@@ -8,7 +8,7 @@ use knit_rpc::id::NodeId;
 use knit_runtime::ssh::Target;
 
 /// Tokens of the mesh and of NATS are good from one moment to another.
-const SKEW_MAX: Duration = Duration::from_secs(60);
+const SKEW_MAX: Duration = Duration::from_mins(1);
 
 /// `KEY=VALUE` lines of the script's standard output.
 #[derive(Debug, Default, PartialEq, Eq)]

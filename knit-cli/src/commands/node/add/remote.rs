@@ -3,6 +3,7 @@
 //! What a shell there is told is one line without a secret: to take the script from its standard
 //! input and to run it. The script reads the rest.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
@@ -63,7 +64,8 @@ pub(super) fn programs(
         let found = std::fs::read_dir(directory)
             .with_context(|| format!("{} cannot be read", directory.display()))?;
         let names = found.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> = names.filter(|name| name.ends_with(".deb")).collect();
+        let is_package = |name: &String| Path::new(name).extension() == Some(OsStr::new("deb"));
+        let mut names: Vec<String> = names.filter(is_package).collect();
         names.sort();
         let newest = |program: &&str| {
             let of = |name: &&String| name.starts_with(&format!("{program}_"));
