@@ -16,16 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Home, Server};
 
-const BOUNDS: Bounds = Bounds { head_within: Duration::from_millis(500), of_address: 3 };
+const OF_ADDRESS: usize = 3;
 
-/// Something that answers with these bounds, until the token is cancelled.
-fn answering() -> (SocketAddr, CancellationToken) {
+/// Something that answers within these bounds, until the token is cancelled.
+fn answering(head_within: Duration) -> (SocketAddr, CancellationToken) {
     let any = SocketAddr::new([0, 0, 0, 0].into(), 0);
     let listener = try_bind(any).expect("a listener");
     let port = listener.local_addr().expect("an address").port();
+    let bounds = Bounds { head_within, of_address: OF_ADDRESS };
     let (router, stop) =
         (Router::new().route("/", get(|| async { "here" })), CancellationToken::new());
-    tokio::spawn(answer(listener, router, BOUNDS, stop.clone()));
+    tokio::spawn(answer(listener, router, bounds, stop.clone()));
     (SocketAddr::new([127, 0, 0, 1].into(), port), stop)
 }
 
@@ -43,7 +44,7 @@ async fn is_answered(stream: &mut TcpStream) -> bool {
 
 #[tokio::test]
 async fn who_does_not_end_the_head_of_a_request_is_cut_off() {
-    let (at, stop) = answering();
+    let (at, stop) = answering(Duration::from_millis(500));
     let mut silent = TcpStream::connect(at).await.unwrap();
     let mut slow = TcpStream::connect(at).await.unwrap();
     let start = Instant::now();
@@ -58,17 +59,17 @@ async fn who_does_not_end_the_head_of_a_request_is_cut_off() {
     let _ = read.read_to_end(&mut rest).await;
     assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
     assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    assert!(ends_within(&mut silent, Duration::from_secs(5)).await);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(ends_within(&mut silent, Duration::from_secs(20)).await);
     drip.await.unwrap();
     stop.cancel();
 }
 
 #[tokio::test]
 async fn one_address_has_so_many_connections_and_no_more() {
-    let (at, stop) = answering();
+    let (at, stop) = answering(Duration::from_mins(1));
     let mut first = Vec::new();
-    for _ in 0..BOUNDS.of_address {
+    for _ in 0..OF_ADDRESS {
         let mut stream = TcpStream::connect(at).await.unwrap();
         assert!(is_answered(&mut stream).await);
         first.push(stream);
