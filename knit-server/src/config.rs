@@ -1,5 +1,6 @@
 //! What the server is told: flags over the configuration file over defaults.
 
+pub mod oidc;
 mod public_url;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,6 +14,7 @@ use knit_runtime::log::LogArgs;
 use knit_server_core::admission::Policy;
 use serde::Deserialize;
 
+use oidc::{Oidc, OidcTable};
 pub use public_url::PublicUrl;
 
 use crate::nats_server::Tls;
@@ -124,6 +126,10 @@ pub struct Options {
     #[arg(long, value_name = "URL")]
     pub public_url: Option<PublicUrl>,
 
+    /// Who may log in by an identity provider: a table, so in the file alone
+    #[arg(skip)]
+    pub oidc: Option<OidcTable>,
+
     /// A TOML file with these options, dashes as underscores; flags win
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -149,6 +155,7 @@ pub struct Config {
     pub admission: Policy,
     pub master_key: MasterKeySource,
     pub public_url: Option<PublicUrl>,
+    pub oidc: Option<Oidc>,
 }
 
 /// Who becomes a node without a join token.
@@ -164,12 +171,17 @@ pub enum Admit {
 impl Config {
     /// Reads the file that the flags name, if any, and fills in the rest.
     pub fn load(flags: Options) -> Result<Self, ConfigError> {
-        let file = match &flags.config {
-            Some(path) => knit_runtime::config::load(path)?,
-            None => Options::default(),
-        };
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Ok(Self::complete(flags, file, credentials))
+        let Some(path) = flags.config.clone() else {
+            return Ok(Self::complete(flags, Options::default(), credentials));
+        };
+        let mut file: Options = knit_runtime::config::load(&path)?;
+        let oidc = file.oidc.take();
+        let mut config = Self::complete(flags, file, credentials);
+        let completed = oidc.map(|table| table.complete(config.public_url.as_ref())).transpose();
+        config.oidc = completed
+            .map_err(|problem| ConfigError::Parse { path, detail: problem.to_string() })?;
+        Ok(config)
     }
 
     fn complete(flags: Options, file: Options, credentials: Option<PathBuf>) -> Self {
@@ -203,6 +215,7 @@ impl Config {
                 .or(file.container_subnet)
                 .unwrap_or_else(default_subnet),
             public_url: flags.public_url.or(file.public_url),
+            oidc: None,
             admission: match flags.admit.or(file.admit) {
                 Some(Admit::All) => Policy::All,
                 Some(Admit::Asked) | None => Policy::Asked,

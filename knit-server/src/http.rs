@@ -18,6 +18,7 @@ pub mod health;
 pub mod listen;
 pub mod networks;
 pub mod nodes;
+pub mod oidc;
 mod params;
 pub mod projects;
 pub mod rollouts;
@@ -81,6 +82,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/openapi.json", get(serve_document.clone()))
         .route("/v1/openapi.json", get(serve_document))
         .merge(sessions::routes())
+        .merge(oidc::routes())
         .fallback(error::unknown_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(middleware::from_fn(whole::body))

@@ -13,6 +13,7 @@ pub mod identity;
 pub mod loops;
 pub mod mesh;
 pub mod nats_server;
+pub mod oidc;
 pub mod server;
 pub mod store;
 pub mod vault;

@@ -28,6 +28,7 @@ use crate::http::sessions::Web;
 use crate::http::{Shared, router};
 use crate::identity::Identity;
 use crate::loops;
+use crate::oidc::Provider;
 use crate::store::Store;
 use crate::vault::{self, Vault};
 
@@ -44,7 +45,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         state = %config.state_dir.display(),
         "knit-server starts"
     );
-    let web = Web { public: config.public_url.clone(), ..Web::default() };
+    let provider = config.oidc.clone().map(Provider::new).transpose()?;
+    let web = Web { public: config.public_url.clone(), provider, ..Web::default() };
     let router = router(Shared::new(Arc::clone(&app), stop.clone()).with_web(web));
     let mut listeners = Listeners::new(router.clone(), config.port);
     let tasks = TaskTracker::new();

@@ -46,7 +46,7 @@ pub struct Sender<'a> {
 /// which browsers know it, where that is another than what they ask here.
 pub fn why_foreign(sender: Sender<'_>, public: Option<&str>) -> Option<String> {
     if let Some(site) = sender.site.filter(|site| *site != "same-origin") {
-        return Some(format!("your browser says that a page of elsewhere sent this ({site})"));
+        return Some(format!("Your browser says that a page of elsewhere sent this ({site})."));
     }
     let origin = sender.origin?;
     let own = |host: &str| {
@@ -57,8 +57,8 @@ pub fn why_foreign(sender: Sender<'_>, public: Option<&str>) -> Option<String> {
         return None;
     }
     Some(format!(
-        "a page of {origin} sent this, and this server is {}; behind a proxy that changes the \
-         name, tell the server its own with --public-url",
+        "A page of {origin} sent this, and this server is {}. Behind a proxy that changes the \
+         name, tell the server its own with --public-url.",
         public.or(sender.host).unwrap_or("without a name")
     ))
 }

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod liveness;
 pub mod networks;
 pub mod observed;
+pub mod oidc;
 pub mod placement;
 pub mod plan;
 pub mod preview;

@@ -7,8 +7,10 @@
 //! ```
 
 mod browser;
-mod cookies;
+pub mod cookies;
 mod pages;
+
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Form, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -26,9 +28,11 @@ use super::Shared;
 use super::access::Origin;
 use super::audit::{AskedBy, Opened, Subject, WRONG_TOKEN};
 use super::error::ApiError;
+use super::oidc::BEGIN_PATH;
 use crate::app::AppError;
 use crate::app::sessions::CookieSecret;
 use crate::app::tokens::Holder;
+use crate::config::oidc::CALLBACK_PATH;
 use crate::store::sessions::SessionHolder;
 
 pub use browser::{Browser, Web};
@@ -53,7 +57,8 @@ pub fn routes() -> Router<Shared> {
 
 /// What is reached without knowing who asks; such a page says itself what it shows to whom.
 pub fn is_page(path: &str) -> bool {
-    ["/", "/login", "/logout", "/style.css", "/icon.svg"].contains(&path)
+    let pages = ["/", "/login", "/logout", BEGIN_PATH, CALLBACK_PATH, "/style.css", "/icon.svg"];
+    pages.contains(&path)
 }
 
 /// Tells browsers what they may do with an answer, whatever it is.
@@ -63,7 +68,8 @@ pub async fn protect(request: Request, next: Next) -> Response {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // With `no-referrer` browsers hide from us too which page sent a form.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
@@ -73,9 +79,9 @@ pub async fn protect(request: Request, next: Next) -> Response {
 }
 
 #[derive(Debug, Deserialize)]
-struct GoOn {
+pub(super) struct GoOn {
     #[serde(default)]
-    next: String,
+    pub(super) next: String,
 }
 
 /// Who one is; the first page after logging in.
@@ -122,7 +128,7 @@ fn login_form(
     let form = LoginForm {
         form_token: &secret.csrf(),
         next,
-        provider: None,
+        provider: shared.web.provider.as_ref().map(|provider| provider.settings.name.as_str()),
         problem: problem.map(|(_, why)| why),
     };
     let mut response = shared.web.pages.login(&form)?;
@@ -170,7 +176,7 @@ async fn login(
             if let Some((old, _)) = browser.session() {
                 shared.app.close_session(old).await?;
             }
-            Ok(admitted(&shared, entered, Redirect::to(next).into_response()))
+            Ok(admitted(&shared, &entered, Redirect::to(next).into_response()))
         }
         Err(why) => {
             if let Some(from) = from {
@@ -184,10 +190,11 @@ async fn login(
 }
 
 /// Somebody who was let in.
-struct Entered {
-    name: String,
-    secret: CookieSecret,
-    how: &'static str,
+pub(super) struct Entered {
+    pub(super) name: String,
+    pub(super) secret: CookieSecret,
+    pub(super) how: String,
+    pub(super) lasts: Duration,
 }
 
 /// Opens a session with a token, or says in words for its owner why not.
@@ -207,19 +214,27 @@ async fn enter(shared: &Shared, text: &str) -> Result<Result<Entered, String>, A
     let expires_at = clock::now().plus(SESSION_AGE_MAX);
     let opened = shared.app.open_session(SessionHolder::Token(id), expires_at).await?;
     Ok(opened
-        .map(|secret| Entered { name: actor.name, secret, how: "a session by token" })
+        .map(|secret| Entered {
+            name: actor.name,
+            secret,
+            how: "a session by token".to_owned(),
+            lasts: SESSION_AGE_MAX,
+        })
         .ok_or_else(|| unknown().to_owned()))
 }
 
 /// Gives the browser its session; what it had before is nothing any more.
-fn admitted(shared: &Shared, entered: Entered, mut response: Response) -> Response {
+pub(super) fn admitted(shared: &Shared, entered: &Entered, mut response: Response) -> Response {
     let cookies = shared.web.cookies();
     let headers = response.headers_mut();
-    headers.append(header::SET_COOKIE, cookies.set(SESSION, entered.secret.expose()));
+    headers.append(
+        header::SET_COOKIE,
+        cookies.set_for(SESSION, entered.secret.expose(), entered.lasts),
+    );
     headers.append(header::SET_COOKIE, cookies.clear(FORM));
     let extensions = response.extensions_mut();
-    extensions.insert(AskedBy(entered.name));
-    extensions.insert(Subject(entered.how.to_owned()));
+    extensions.insert(AskedBy(entered.name.clone()));
+    extensions.insert(Subject(entered.how.clone()));
     extensions.insert(Opened);
     response
 }

@@ -14,6 +14,7 @@ mod lifecycle;
 mod liveness;
 mod nats_tls;
 mod nodes;
+mod oidc;
 mod program;
 mod projects;
 mod rollouts;

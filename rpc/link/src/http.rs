@@ -19,7 +19,7 @@ use std::time::Duration;
 use knit_rpc::access::Token;
 use knit_rpc::api::{ErrorBody, InstanceView, Ping};
 use knit_rpc::id::ProjectName;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -92,10 +92,9 @@ impl ApiClient {
     /// A client of the server on this host, which knows root by the socket.
     pub fn on_socket(path: &Path) -> Result<Self, HttpError> {
         let base = format!("unix:{}", path.display());
-        let http = Client::builder()
+        let http = plain_client()
             .connect_timeout(CONNECT_TIMEOUT)
             .unix_socket(path)
-            .no_proxy()
             .build()
             .map_err(HttpError::Client)?;
         Ok(Self { base, on_socket: true, http, token: None })
@@ -127,10 +126,9 @@ impl ApiClient {
         if host.contains("://") || url.host_str().is_none_or(str::is_empty) {
             return Err(wrong());
         }
-        let http = Client::builder()
+        let http = plain_client()
             .connect_timeout(CONNECT_TIMEOUT)
             .local_address(local.map(IpAddr::V4))
-            .no_proxy()
             .build()
             .map_err(HttpError::Client)?;
         Ok(Self { base, on_socket: false, http, token: None })
@@ -243,6 +241,18 @@ impl ApiClient {
         }
         Err(refusal(response, status, url).await)
     }
+}
+
+/// A client of what speaks plain HTTP. Where another part of the program brings TLS along, this one
+/// neither needs its certificates nor reads them from the disk.
+fn plain_client() -> ClientBuilder {
+    let client = Client::builder().no_proxy();
+    #[cfg(feature = "web")]
+    let client = {
+        crate::web::choose_cryptography();
+        client.tls_certs_only([])
+    };
+    client
 }
 
 /// The path of a list, of one project or of all.

@@ -5,3 +5,5 @@
 pub mod bus;
 pub mod http;
 pub mod mesh;
+#[cfg(feature = "web")]
+pub mod web;

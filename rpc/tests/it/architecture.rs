@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Each heavy crate, and the one package that may name it.
-const OWNERS: [(&str, &str); 9] = [
+const OWNERS: [(&str, &str); 10] = [
     ("async-nats", "rpc/link"),
     ("jsonrpsee", "rpc/link"),
     ("reqwest", "rpc/link"),
     ("sqlx", "knit-server"),
     ("axum", "knit-server"),
+    ("openidconnect", "knit-server"),
     ("bollard", "knit-agent"),
     ("gotatun", "meshctl"),
     ("defguard_wireguard_rs", "meshctl"),

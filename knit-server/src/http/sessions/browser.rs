@@ -14,6 +14,7 @@ use crate::config::PublicUrl;
 use crate::http::Shared;
 use crate::http::access::Caller;
 use crate::http::error::ApiError;
+use crate::oidc::Provider;
 
 /// By which a page's script shows the session's other secret.
 const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -25,6 +26,8 @@ pub struct Web {
     pub pages: Pages,
     /// Where browsers reach this server, when that is not where it listens.
     pub public: Option<PublicUrl>,
+    /// By whom else one can log in.
+    pub provider: Option<Provider>,
 }
 
 impl Web {

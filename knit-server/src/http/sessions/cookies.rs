@@ -7,18 +7,23 @@ use knit_server_core::browser::SESSION_AGE_MAX;
 
 /// A kind of cookie.
 #[derive(Clone, Copy)]
-pub(super) struct Kind {
+pub struct Kind {
     name: &'static str,
     lasts: Duration,
     same_site: &'static str,
 }
 
 /// The secret of a session.
-pub(super) const SESSION: Kind =
+pub const SESSION: Kind =
     Kind { name: "knit_session", lasts: SESSION_AGE_MAX, same_site: "Strict" };
 /// The secret of a form before there is a session.
-pub(super) const FORM: Kind =
+pub const FORM: Kind =
     Kind { name: "knit_form", lasts: Duration::from_mins(30), same_site: "Strict" };
+
+/// The secret of a login that the identity provider has to say something to. It comes along when
+/// the provider sends the browser back, which `Strict` would not.
+pub const PROVIDER: Kind =
+    Kind { name: "knit_oidc", lasts: Duration::from_mins(10), same_site: "Lax" };
 
 /// How cookies are written here.
 #[derive(Debug, Clone, Copy)]
@@ -33,11 +38,16 @@ impl Cookies {
         format!("{}{}", if self.is_secure { "__Host-" } else { "" }, kind.name)
     }
 
-    pub(super) fn set(self, kind: Kind, secret: &str) -> HeaderValue {
+    pub fn set(self, kind: Kind, secret: &str) -> HeaderValue {
         self.written(kind, secret, kind.lasts)
     }
 
-    pub(super) fn clear(self, kind: Kind) -> HeaderValue {
+    /// With another time to last than such a cookie has by default.
+    pub fn set_for(self, kind: Kind, secret: &str, lasts: Duration) -> HeaderValue {
+        self.written(kind, secret, lasts)
+    }
+
+    pub fn clear(self, kind: Kind) -> HeaderValue {
         self.written(kind, "", Duration::ZERO)
     }
 
@@ -52,7 +62,7 @@ impl Cookies {
     }
 
     /// What a cookie holds. Two of one name are none: somebody else's page set one of them.
-    pub(super) fn read(self, headers: &HeaderMap, kind: Kind) -> Option<&str> {
+    pub fn read(self, headers: &HeaderMap, kind: Kind) -> Option<&str> {
         let name = self.name(kind);
         let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut found = all

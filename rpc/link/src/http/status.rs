@@ -19,8 +19,7 @@ fn client() -> Option<&'static Client> {
     static CLIENT: OnceLock<Option<Client>> = OnceLock::new();
     let make = || {
         // A connection that is kept says nothing of whether a new one would be accepted.
-        let client =
-            Client::builder().redirect(Policy::none()).no_proxy().pool_max_idle_per_host(0);
+        let client = super::plain_client().redirect(Policy::none()).pool_max_idle_per_host(0);
         client.user_agent("knit-agent").build().ok()
     };
     CLIENT.get_or_init(make).as_ref()
