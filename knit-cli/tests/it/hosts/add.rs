@@ -128,6 +128,7 @@ fn a_bare_debian_becomes_a_node_by_one_command_from_a_laptop_outside_the_mesh() 
     a_sidecar_of_few_rights_can_be_an_introducer(&place.node);
     its_containers_run_and_outlive_the_daemons(&place);
     again_is_nothing(&place, node["id"].as_str().unwrap());
+    who_is_not_root_there_takes_sudo_without_a_password(&place);
 }
 
 fn units_without_a_configuration_stay_quiet(host: &Host) {
@@ -297,4 +298,16 @@ fn again_is_nothing(place: &Place, id: &str) {
     assert!(stdout(&told).ends_with(&format!("node={id}")), "{}", stdout(&told));
     let refused = place.node.try_run("sh /root/join.sh 2>&1", "another secret\n\n");
     assert!(stdout(&refused).contains("has another mesh secret"), "{}", stdout(&refused));
+}
+
+fn who_is_not_root_there_takes_sudo_without_a_password(place: &Place) {
+    place
+        .node
+        .run("useradd --create-home ops && cp -r /root/.ssh ~ops/ && chown -R ops: ~ops/.ssh");
+    let add = || place.knit(&["node", "add", &format!("ops@{NODE_IP}")]).output().unwrap();
+    let told = stderr(&add());
+    assert!(told.contains("sudo wants a password") && told.contains("NOPASSWD"), "{told}");
+    place.node.run("echo 'ops ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops");
+    let told = stderr(&add());
+    assert!(told.contains("is the node new-1 already"), "{told}");
 }

@@ -65,7 +65,8 @@ secret_line() {
     if [ -t 0 ]; then
         printf '%s' "$1" >&2
         stty -echo
-        trap 'stty echo' EXIT INT TERM
+        trap 'stty echo' EXIT
+        trap 'stty echo; exit 130' INT TERM
     fi
     IFS= read -r line || true
     if [ -t 0 ]; then
