@@ -60,10 +60,16 @@ pub fn why_it_stays(
 
 /// The sentence for a project that does not exist.
 pub fn unknown(project: &ProjectName) -> String {
-    format!(
-        "there is no project {project}: `knit project create {project}` makes it, which takes \
-         admin of all projects"
-    )
+    format!("there is no project {project}: {}", how_it_is_made(project))
+}
+
+/// The same of a field that names it.
+pub fn unknown_in_field(project: &ProjectName) -> String {
+    format!("{project} does not exist: {}", how_it_is_made(project))
+}
+
+fn how_it_is_made(project: &ProjectName) -> String {
+    format!("`knit project create {project}` makes it, which takes admin of all projects")
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl World {
         if self.projects.contains_key(project) {
             return Ok(());
         }
-        Err(problem("project", &projects::unknown(project)))
+        Err(problem("project", &projects::unknown_in_field(project)))
     }
 }
 
@@ -58,7 +58,7 @@ impl App {
 
     /// Refuses a project that does not exist.
     pub async fn expect_project(&self, project: &ProjectName) -> Result<(), AppError> {
-        let missing = |problem: FieldProblem| AppError::NotFound(problem.message);
+        let missing = |_: FieldProblem| AppError::NotFound(projects::unknown(project));
         self.world().await.check_project(project).map_err(missing)
     }
 
