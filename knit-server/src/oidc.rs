@@ -40,6 +40,9 @@ use crate::config::oidc::Oidc;
 
 /// What the provider says of itself is asked again after this.
 const METADATA_AGE_MAX: Duration = Duration::from_mins(5);
+/// A provider that did not answer is left alone for so long: those who ask meanwhile need not queue
+/// up for the same silence.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// By which a provider may sign; what both sides know (HS…) and nothing (`none`) are not among them.
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
@@ -106,7 +109,14 @@ type Relying = Client<
 pub struct Provider {
     pub settings: Oidc,
     http: Http,
-    metadata: Mutex<Option<(Instant, CoreProviderMetadata)>>,
+    known: Mutex<Known>,
+}
+
+/// What the provider said of itself, and when it last said nothing.
+#[derive(Default)]
+struct Known {
+    metadata: Option<(Instant, CoreProviderMetadata)>,
+    failed_at: Option<Instant>,
 }
 
 /// What a browser brings back from the provider.
@@ -123,7 +133,7 @@ pub struct Returned {
 
 impl Provider {
     pub fn new(settings: Oidc) -> Result<Self, WebError> {
-        Ok(Self { settings, http: Http(WebClient::new()?), metadata: Mutex::default() })
+        Ok(Self { settings, http: Http(WebClient::new()?), known: Mutex::default() })
     }
 
     /// Where the browser that has this secret goes to log in.
@@ -226,18 +236,21 @@ impl Provider {
     }
 
     async fn metadata(&self, age_max: Duration) -> Result<CoreProviderMetadata, ProviderError> {
-        let mut known = self.metadata.lock().await;
-        if let Some((at, metadata)) = &*known
+        let mut known = self.known.lock().await;
+        if let Some((at, metadata)) = &known.metadata
             && at.elapsed() < age_max
         {
             return Ok(metadata.clone());
         }
+        if known.failed_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
+            return Err(self.away(std::io::Error::from(std::io::ErrorKind::NotConnected)));
+        }
         let issuer =
             IssuerUrl::new(self.settings.issuer.clone()).map_err(|error| self.away(error))?;
-        let found = CoreProviderMetadata::discover_async(issuer, &self.http)
-            .await
-            .map_err(|error| self.away(error))?;
-        *known = Some((Instant::now(), found.clone()));
+        let found = CoreProviderMetadata::discover_async(issuer, &self.http).await;
+        known.failed_at = found.is_err().then(Instant::now);
+        let found = found.map_err(|error| self.away(error))?;
+        known.metadata = Some((Instant::now(), found.clone()));
         Ok(found)
     }
 

@@ -259,3 +259,17 @@ async fn tokens_work_on_while_the_provider_is_away() {
     assert_eq!(entered.status, 303);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn nobody_queues_up_behind_a_provider_that_is_silent() {
+    // It takes connections, and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("http://{}", silent.local_addr().unwrap());
+    let (server, _home) = self::server(&issuer).await;
+    let ask = || async { Browser::new(&server.url).get("/login/oidc").await.status.as_u16() };
+    let all = async { tokio::join!(ask(), ask(), ask(), ask(), ask()) };
+    // One waits for ten seconds, and the others with it.
+    let told = tokio::time::timeout(Duration::from_secs(25), all).await.expect("not one by one");
+    assert_eq!(told, (502, 502, 502, 502, 502));
+    server.stop().await;
+}
