@@ -16,6 +16,7 @@ use knit_agent_core::network::{Network, NetworkPlan};
 use knit_agent_core::probe::Answer;
 use knit_agent_core::volume::VolumePlan;
 use knit_agent_core::{Container, Owner};
+use knit_rpc::api::PullCredentials;
 use knit_rpc::message::PullProgress;
 use knit_rpc::spec::{ProbeKind, VolumeName};
 
@@ -38,11 +39,14 @@ pub enum EngineError {
         /// Whether asking again later is not expected to help.
         permanent: bool,
     },
+    /// A registry wants a login, or another one than was shown.
+    #[error("{words}")]
+    Unauthorized { words: String },
 }
 
 impl EngineError {
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Refused { permanent: true, .. })
+        matches!(self, Self::Refused { permanent: true, .. } | Self::Unauthorized { .. })
     }
 }
 
@@ -83,10 +87,12 @@ pub trait Engine: Send + Sync + 'static {
     async fn images_in_use(&self) -> Result<BTreeSet<String>, EngineError>;
     /// Removes a name of an image, and with its last name the image; refuses one that is used.
     async fn remove_image(&self, reference: &str) -> Result<(), EngineError>;
-    /// Tells `progress` how far it is, as often as it likes.
+    /// Signs in with `credentials`, if there are any, and keeps none. Tells `progress` how far it is,
+    /// as often as it likes.
     async fn pull(
         &self,
         image: &str,
+        credentials: Option<&PullCredentials>,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<(), EngineError>;
     /// Makes a network; makes it anew when its subnet is another and nothing is on it.

@@ -5,6 +5,7 @@
 
 mod beside;
 mod host_paths;
+mod pull;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use crate::engine::{Engine, EngineError};
 use crate::files::Files;
 use crate::images::Images;
 use crate::last_assignment::Assignment;
+use crate::registry::Registries;
 
 /// Instances that something is done for at once, at most.
 const JOBS_MAX: usize = 8;
@@ -101,6 +103,7 @@ pub struct Executor {
     files: Files,
     images: Images,
     policy: NodePolicy,
+    registries: Registries,
     jobs: Arc<Semaphore>,
     pulls: Arc<Semaphore>,
     stops: Arc<Semaphore>,
@@ -115,6 +118,7 @@ impl Executor {
         files: Files,
         images: Images,
         policy: NodePolicy,
+        registries: Registries,
         reports: mpsc::Sender<Report>,
         assignment: watch::Receiver<Option<Assignment>>,
     ) -> Self {
@@ -123,6 +127,7 @@ impl Executor {
             files,
             images,
             policy,
+            registries,
             jobs: Arc::new(Semaphore::new(JOBS_MAX)),
             pulls: Arc::new(Semaphore::new(PULLS_MAX)),
             stops: Arc::new(Semaphore::new(STOPS_MAX)),
@@ -182,7 +187,7 @@ impl Executor {
             match action {
                 Action::Pull { instance, image } => {
                     permit = None;
-                    self.pull(instance, image).await?;
+                    self.pull(job, instance, image).await?;
                 }
                 Action::Stop { container, .. } => {
                     permit = None;
@@ -265,7 +270,7 @@ impl Executor {
         Ok(())
     }
 
-    async fn pull(&self, instance: &InstanceId, image: &str) -> Result<(), Failure> {
+    async fn pull(&self, job: &Job, instance: &InstanceId, image: &str) -> Result<(), Failure> {
         let Ok(_permit) = self.pulls.acquire().await else { return Ok(()) };
         self.step(instance, Step::Pulling).await;
         tracing::info!(instance.id = %instance, image, "pulling");
@@ -279,10 +284,7 @@ impl Executor {
                 let _ = self.reports.try_send(Report::Pulled(instance.clone(), progress));
             }
         };
-        self.engine.pull(image, &progress).await.map_err(|error| {
-            let message = format!("image {image} cannot be pulled: {error}");
-            Failure { message, ..Failure::from(error) }
-        })?;
+        self.sign_in_and_pull(job, image, &progress).await?;
         // What was here already is not ours to collect.
         if let Some(id) =
             self.engine.image_id(image).await?.filter(|id| before.as_ref() != Some(id))

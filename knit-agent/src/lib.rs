@@ -25,5 +25,6 @@ pub mod last_assignment;
 pub mod loops;
 pub mod mesh;
 pub mod registration;
+pub mod registry;
 pub mod session;
 pub mod shared;

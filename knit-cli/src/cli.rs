@@ -4,6 +4,7 @@ mod access;
 mod cluster;
 mod deployments;
 mod joining;
+mod registries;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub(crate) use deployments::{
     ScaleArgs, StatusArgs, UndeployArgs, WhyArgs, WhyNotArgs,
 };
 pub(crate) use joining::AddNodeArgs;
+pub(crate) use registries::{AddRegistryArgs, RegistryArgs, RegistryCommand};
 
 /// Run containers on a fleet of Docker hosts in one WireGuard mesh
 #[derive(Debug, clap::Parser)]
@@ -81,6 +83,9 @@ pub(crate) enum Command {
     /// Make and show networks that deployments join by name
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Registries that take a user name and a password
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Choose a server, and keep a token for it
     Login(Box<LoginArgs>),
     /// Forget the server and the token

@@ -11,6 +11,7 @@ mod login;
 mod network;
 mod node;
 mod project;
+mod registry;
 mod rollout;
 mod show;
 mod status;
@@ -46,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Project(command) => project::run(command).await,
         Command::Volume(command) => volume::run(command).await,
         Command::Network(command) => network::run(command).await,
+        Command::Registry(command) => registry::run(command).await,
         Command::Login(args) => login::login(*args).await,
         Command::Logout => login::logout(),
         Command::Whoami(args) => token::whoami(args).await,

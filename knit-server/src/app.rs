@@ -16,6 +16,7 @@ pub mod deployments;
 mod networks;
 pub mod nodes;
 mod projects;
+mod registries;
 pub mod reports;
 pub mod sessions;
 mod tell;

@@ -21,6 +21,7 @@ pub mod nodes;
 pub mod oidc;
 mod params;
 pub mod projects;
+pub mod registries;
 pub mod rollouts;
 pub mod sessions;
 pub mod tokens;
@@ -118,6 +119,10 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(projects::show, projects::remove))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::show, nodes::patch, nodes::remove))
+        .routes(routes!(registries::list, registries::put))
+        .routes(routes!(registries::remove))
+        .routes(routes!(registries::test))
+        .routes(routes!(registries::pull))
         .routes(routes!(nodes::register))
         .routes(routes!(nodes::farewell))
         .routes(routes!(nodes::approve))

@@ -13,6 +13,7 @@ pub mod joining;
 pub mod networks;
 pub mod nodes;
 pub mod projects;
+pub mod registries;
 pub mod reports;
 pub mod revocations;
 pub mod sessions;

@@ -7,6 +7,7 @@ mod nodes;
 mod projects;
 mod reasons;
 mod registration;
+mod registries;
 mod rollouts;
 mod server;
 mod volumes;
@@ -18,6 +19,10 @@ pub use nodes::{Availability, NodePatch, NodeRemoved, NodeState, NodeView, Reser
 pub use projects::{NewProject, ProjectContents, ProjectView};
 pub use reasons::{PlanView, SlotAction, SlotPlan, WhyNot, WhySlot, WhyView};
 pub use registration::{RegisterRequest, RegisterResponse};
+pub use registries::{
+    DEFAULT_REGISTRY, NewRegistry, PullCredentials, PullRequest, PullResponse, RegistryTest,
+    RegistryView,
+};
 pub use rollouts::{Cause, RevisionView, RollbackRequest, RolloutState, RolloutView, ScaleRequest};
 pub use server::{API_PORT, API_SOCKET, NATS_MONITOR_PORT, NATS_PORT, Ping, ServerIdentity};
 pub use volumes::{VolumeState, VolumeView};

@@ -23,6 +23,10 @@ pub enum Context {
     Registered,
     /// A node's claim to join, signed by its join token.
     Join,
+    /// A node's request for what a pull needs, signed by the node.
+    Pull,
+    /// The answer to it, signed by the server.
+    Pulled,
     /// That it is the server, signed by the server.
     Identity,
 }
@@ -34,6 +38,8 @@ impl Context {
             Self::Register => "knit-register-v1",
             Self::Registered => "knit-registered-v1",
             Self::Join => "knit-join-v1",
+            Self::Pull => "knit-pull-v1",
+            Self::Pulled => "knit-pulled-v1",
             Self::Identity => "knit-identity-v1",
         }
     }

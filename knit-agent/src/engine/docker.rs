@@ -39,6 +39,7 @@ use knit_agent_core::network::{Network, NetworkPlan};
 use knit_agent_core::probe::Answer;
 use knit_agent_core::volume::VolumePlan;
 use knit_agent_core::{Container, Owner};
+use knit_rpc::api::PullCredentials;
 use knit_rpc::message::PullProgress;
 use knit_rpc::spec::{ProbeKind, VolumeName};
 use tokio::net::TcpStream;
@@ -155,7 +156,7 @@ impl Engine for Docker {
                 Err(error) => match self.refusal(&error) {
                     unreachable @ EngineError::Unreachable { .. } => return Err(unreachable),
                     // It may have been removed between the two calls.
-                    EngineError::Refused { words, .. } => {
+                    EngineError::Refused { words, .. } | EngineError::Unauthorized { words } => {
                         tracing::debug!(
                             container = id,
                             words,
@@ -197,9 +198,10 @@ impl Engine for Docker {
     async fn pull(
         &self,
         image: &str,
+        credentials: Option<&PullCredentials>,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<(), EngineError> {
-        pull::run(self, image, progress).await
+        pull::run(self, image, credentials, progress).await
     }
 
     async fn ensure_network(&self, plan: &NetworkPlan) -> Result<(), EngineError> {

@@ -16,6 +16,7 @@ use knit_agent_core::probe::Answer;
 use knit_agent_core::volume::{LABEL_VOLUME, VolumePlan};
 use knit_agent_core::{Container, ContainerState, Owner};
 use knit_rpc::Timestamp;
+use knit_rpc::api::PullCredentials;
 use knit_rpc::message::PullProgress;
 use knit_rpc::spec::{ProbeKind, VolumeName};
 use tokio::sync::Notify;
@@ -248,6 +249,7 @@ impl Engine for FakeEngine {
     async fn pull(
         &self,
         image: &str,
+        _credentials: Option<&PullCredentials>,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<(), EngineError> {
         let slow = self.called(Call::Pull, image)?.slow_pull;

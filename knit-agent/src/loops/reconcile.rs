@@ -45,6 +45,7 @@ use crate::engine::{Engine, EngineInfo};
 use crate::executor::{Executor, REPORTS_MAX, Report};
 use crate::files::Files;
 use crate::firewall::Firewall;
+use crate::registry::Registries;
 use crate::shared::{Inventory, Shared};
 
 const TICK: Duration = Duration::from_secs(2);
@@ -127,8 +128,15 @@ impl Reconciler {
         let assignment = shared.assignment.subscribe();
         let images = shared.images.clone();
         let policy = shared.config.policy.clone();
-        let executor =
-            Executor::new(Arc::clone(&engine), files.clone(), images, policy, sender, assignment);
+        let executor = Executor::new(
+            Arc::clone(&engine),
+            files.clone(),
+            images,
+            policy,
+            Registries::new(Arc::clone(&shared)),
+            sender,
+            assignment,
+        );
         Self {
             shared,
             engine,

@@ -22,6 +22,7 @@ use crate::support::server::Server;
 use crate::support::{TempDir, until};
 
 mod health;
+mod registries;
 
 const MESH: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const PUBLISHED: (Ipv4Addr, u16) = (MESH, 8080);

@@ -86,7 +86,7 @@ fn what_waiting_will_not_mend_is_said_in_dockers_words() {
         engine.ensure_network(&network(&owner, "10.208.7.0/24")).await.unwrap();
 
         let start = std::time::Instant::now();
-        let error = permanent(engine.pull("nosuchimage:1", &|_| {}).await);
+        let error = permanent(engine.pull("nosuchimage:1", None, &|_| {}).await);
         assert!(error.contains("registry-1.docker.io"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(10));
 

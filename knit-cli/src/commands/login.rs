@@ -81,13 +81,17 @@ fn check_key(url: &str, found: &str, expected: Option<&str>) -> anyhow::Result<(
 /// The token from its file, else from standard input: never from the command line, where every
 /// user of the host can see it.
 fn read_token(file: Option<&Path>) -> anyhow::Result<Token> {
-    let text = match file {
+    Ok(Token::parse(&read_hidden(file, "token (it is not shown): ")?)?)
+}
+
+/// A line that nobody should see, from its file, else from standard input.
+pub(super) fn read_hidden(file: Option<&Path>, question: &str) -> anyhow::Result<String> {
+    match file {
         Some(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("{} cannot be read", path.display()))?,
-        None if stdin().is_terminal() => ask_hidden("token (it is not shown): ")?,
-        None => line()?,
-    };
-    Ok(Token::parse(&text)?)
+            .with_context(|| format!("{} cannot be read", path.display())),
+        None if stdin().is_terminal() => ask_hidden(question),
+        None => line(),
+    }
 }
 
 fn ask(question: &str) -> anyhow::Result<String> {

@@ -33,8 +33,8 @@ pub use origin::{Doorway, Origin};
 
 /// What answers everybody: whether a server is here and well, and what proves itself by its own
 /// signature.
-const OPEN_PATHS: [&str; 5] =
-    ["/ping", "/healthz", "/identity", "/nodes/register", "/nodes/farewell"];
+const OPEN_PATHS: [&str; 6] =
+    ["/ping", "/healthz", "/identity", "/nodes/register", "/nodes/farewell", "/nodes/pull"];
 const HOW: &str = "ask an admin for one (knit token create), then knit login, or set KNIT_TOKEN; \
                    programs send the header Authorization: Bearer TOKEN";
 

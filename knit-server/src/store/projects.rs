@@ -13,7 +13,7 @@ use super::{Store, StoreError, Write, int, moment, parsed};
 type Counted = fn(&mut ProjectContents) -> &mut u64;
 
 /// What the snapshot does not hold, by the table whose column `project` says where it is.
-const BESIDE_THE_SNAPSHOT: &[(&str, Counted)] = &[];
+const BESIDE_THE_SNAPSHOT: &[(&str, Counted)] = &[("registries", |found| &mut found.registries)];
 
 /// Stores a project; one that is there stays as it is.
 pub async fn put(

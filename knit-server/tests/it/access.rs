@@ -14,16 +14,17 @@ use crate::support::process::{Program, command};
 use crate::support::{Home, Server, eventually, project, token};
 
 /// What answers without a token, by `METHOD PATH`.
-const OPEN: [&str; 5] = [
+const OPEN: [&str; 6] = [
     "GET /v1/ping",
     "GET /v1/healthz",
     "GET /v1/identity",
     "POST /v1/nodes/register",
     "POST /v1/nodes/farewell",
+    "POST /v1/nodes/pull",
 ];
 
 /// What a viewer, a deployer and an operator of all projects may do; an admin may do the rest too.
-const VIEWER: [&str; 19] = [
+const VIEWER: [&str; 20] = [
     "GET /openapi.json",
     "GET /v1/whoami",
     "GET /v1/tokens",
@@ -39,12 +40,13 @@ const VIEWER: [&str; 19] = [
     "GET /v1/volumes/{name}",
     "GET /v1/networks",
     "GET /v1/networks/{name}",
+    "GET /v1/registries",
     "GET /v1/nodes",
     "GET /v1/nodes/{node}",
     "GET /v1/instances",
     "GET /v1/events",
 ];
-const DEPLOYER: [&str; 11] = [
+const DEPLOYER: [&str; 14] = [
     "POST /v1/deployments",
     "DELETE /v1/deployments/{name}",
     "POST /v1/deployments/{name}/rollback",
@@ -56,6 +58,9 @@ const DEPLOYER: [&str; 11] = [
     "DELETE /v1/volumes/{name}",
     "POST /v1/networks",
     "DELETE /v1/networks/{name}",
+    "POST /v1/registries",
+    "DELETE /v1/registries/{host}",
+    "POST /v1/registries/{host}/test",
 ];
 const OPERATOR: [&str; 6] = [
     "PATCH /v1/nodes/{node}",
@@ -98,7 +103,8 @@ fn request(server: &Server, operation: &str, project: &str) -> RequestBuilder {
         .replace("{name}", "none")
         .replace("{node}", "none")
         .replace("{token}", "none")
-        .replace("{step}", "pause");
+        .replace("{step}", "pause")
+        .replace("{host}", "r.example");
     let path = path.replace("{id}", token);
     let method: Method = method.parse().expect("a method");
     let body = match operation {
@@ -181,8 +187,15 @@ async fn each_role_may_do_what_the_table_says_and_only_where_its_token_holds() {
             assert_eq!(of_all != 403, role >= least, "{role} of all, {operation}: {of_all}");
             let at_home = ask(&of_shop, "shop").await;
             let elsewhere = ask(&of_shop, "other").await;
-            let of_a_project =
-                ["/deployments", "/volumes", "/networks", "/instances", "/events", "/projects/"];
+            let of_a_project = [
+                "/deployments",
+                "/volumes",
+                "/networks",
+                "/registries",
+                "/instances",
+                "/events",
+                "/projects/",
+            ];
             let names_a_project = of_a_project.iter().any(|part| operation.contains(part));
             let may_at_home = role >= least && least < Role::Operator;
             let is_of_cluster = OPERATOR.contains(&operation.as_str()) || least == Role::Admin;

@@ -17,6 +17,7 @@ mod nodes;
 mod oidc;
 mod program;
 mod projects;
+mod registries;
 mod rollouts;
 mod sessions;
 mod store;

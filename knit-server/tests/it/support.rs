@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod browser;
 pub(crate) mod process;
 pub(crate) mod raw_nats;
+pub(crate) mod registry;
 pub(crate) mod tls;
 
 use std::future::Future;

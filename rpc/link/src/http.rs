@@ -8,6 +8,7 @@ mod login;
 mod networks;
 mod nodes;
 mod projects;
+mod registries;
 mod status;
 mod tokens;
 mod volumes;

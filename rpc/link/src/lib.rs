@@ -6,4 +6,6 @@ pub mod bus;
 pub mod http;
 pub mod mesh;
 #[cfg(feature = "web")]
+pub mod registry;
+#[cfg(feature = "web")]
 pub mod web;

@@ -56,7 +56,9 @@ pub(super) async fn ask(
         (ProbeKind::Exec { command }, _) => {
             run(docker, container, command, limit).await.unwrap_or_else(|error| match error {
                 EngineError::Unreachable { .. } => Answer::Unasked,
-                EngineError::Refused { words, .. } => Answer::Ill(words),
+                EngineError::Refused { words, .. } | EngineError::Unauthorized { words } => {
+                    Answer::Ill(words)
+                }
             })
         }
         (_, None) => Answer::Ill("it has no address".to_owned()),

@@ -2,35 +2,87 @@
 
 use std::collections::BTreeMap;
 
+use bollard::BollardRequest;
+use bollard::auth::DockerCredentials;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt as _;
+use knit_rpc::api::PullCredentials;
 use knit_rpc::message::PullProgress;
 
 use super::Docker;
 use crate::engine::EngineError;
 
+/// What Docker is told of a login in.
+const AUTH_HEADER: &str = "x-registry-auth";
+
 pub(super) async fn run(
     docker: &Docker,
     image: &str,
+    credentials: Option<&PullCredentials>,
     progress: &(dyn Fn(PullProgress) + Send + Sync),
 ) -> Result<(), EngineError> {
-    let client = docker.client()?;
+    let client = docker.client()?.with_request_modifier(url_safe);
     let (name, tag) = split_image(image);
     let mut options = CreateImageOptionsBuilder::new().from_image(name);
     if let Some(tag) = tag {
         options = options.tag(tag);
     }
     let mut layers = Layers::default();
-    let mut steps = client.create_image(Some(options.build()), None, None);
+    let mut steps = client.create_image(Some(options.build()), None, credentials.map(login));
     while let Some(step) = steps.next().await {
         // Errors come inside the stream, after a friendly 200.
-        let step = step.map_err(|error| docker.refusal(&error))?;
+        let step = step.map_err(|error| unauthorized(docker.refusal(&error)))?;
         if layers.take(&step) {
             progress(layers.sum());
         }
     }
     Ok(())
+}
+
+fn login(credentials: &PullCredentials) -> DockerCredentials {
+    match credentials.clone() {
+        PullCredentials::Token(token) => {
+            DockerCredentials { registrytoken: Some(token), ..DockerCredentials::default() }
+        }
+        PullCredentials::Password { username, password } => DockerCredentials {
+            username: Some(username),
+            password: Some(password),
+            ..DockerCredentials::default()
+        },
+    }
+}
+
+/// Docker 20.10 reads the URL-safe alphabet of base64 only, and drops credentials in the other one
+/// without a word.
+fn url_safe(mut request: BollardRequest) -> BollardRequest {
+    if let Some(value) = request.headers_mut().get_mut(AUTH_HEADER) {
+        let text = value.to_str().unwrap_or_default().replace('+', "-").replace('/', "_");
+        if let Ok(mended) = text.parse() {
+            *value = mended;
+            value.set_sensitive(true);
+        }
+    }
+    request
+}
+
+/// Tells a registry's wish for a login from other refusals, by Docker's words.
+fn unauthorized(error: EngineError) -> EngineError {
+    match error {
+        EngineError::Refused { words, .. } if wants_login(&words) => {
+            EngineError::Unauthorized { words }
+        }
+        EngineError::Refused { .. }
+        | EngineError::Unreachable { .. }
+        | EngineError::Unauthorized { .. } => error,
+    }
+}
+
+fn wants_login(words: &str) -> bool {
+    let words = words.to_lowercase();
+    ["unauthorized", "authentication required", "no basic auth", "access denied", "denied:"]
+        .iter()
+        .any(|piece| words.contains(piece))
 }
 
 /// Bytes of each layer that is downloaded.

@@ -16,15 +16,29 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) async fn start() -> Self {
+        Self::run(None).await
+    }
+
+    /// One that wants this password of user `ci`.
+    pub(crate) async fn start_private(password: &str) -> Self {
+        Self::run(Some(password)).await
+    }
+
+    async fn run(password: Option<&str>) -> Self {
         let dir = TempDir::new();
         let config = dir.path().join("config.json");
         // YAML reads JSON.
-        let text = json!({
+        let mut text = json!({
             "version": 0.1,
             "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": dir.path().join("images")}},
             "http": {"addr": REGISTRY},
         });
+        if let Some(password) = password {
+            let users = dir.path().join("users");
+            std::fs::write(&users, format!("ci:{}\n", bcrypt(password))).unwrap();
+            text["auth"] = json!({"htpasswd": {"realm": "tests", "path": users}});
+        }
         std::fs::write(&config, text.to_string()).unwrap();
         let process = Command::new("docker-registry")
             .arg("serve")
@@ -44,4 +58,13 @@ impl Drop for Registry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// As `htpasswd -B` writes it: the C library knows bcrypt.
+fn bcrypt(password: &str) -> String {
+    let script = "print crypt($ARGV[0], '$2y$05$abcdefghijklmnopqrstuu')";
+    let output = Command::new("perl").args(["-e", script, password]).output().unwrap();
+    let hash = String::from_utf8(output.stdout).unwrap();
+    assert!(hash.starts_with("$2y$"), "{hash}");
+    hash
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use knit_link::bus::{Bus, MemoryBus};
-use knit_rpc::api::{Ping, RegisterRequest, RegisterResponse};
+use knit_rpc::api::{
+    Ping, PullCredentials, PullRequest, PullResponse, RegisterRequest, RegisterResponse,
+};
 use knit_rpc::id::{ClusterId, InstanceId, NodeId};
 use knit_rpc::message::{
     AssignedInstance, Generation, Heartbeat, InstanceReport, InstanceStatus, NodeAssignment,
@@ -41,6 +43,10 @@ pub(crate) struct Seen {
     pub(crate) deaf: bool,
     /// It stores reports, and its answers are lost.
     pub(crate) mute: bool,
+    /// What it was asked for before pulls.
+    pub(crate) pulls: Vec<PullRequest>,
+    /// What it has for every pull.
+    pub(crate) credentials: Option<Result<PullCredentials, String>>,
     /// The node was removed: it is not let in, and gets this as its last assignment.
     pub(crate) farewell: Option<Vec<u8>>,
 }
@@ -174,6 +180,15 @@ impl Server {
                 br#"{"code":"refused","message":"it was removed","request_id":"1"}"#.to_vec()
             }
             "/v1/nodes/farewell" => farewell?,
+            "/v1/nodes/pull" => {
+                let pulled = self.pulled(&body);
+                if pulled.is_none() {
+                    status = "404 Not Found";
+                }
+                pulled.unwrap_or_else(|| {
+                    br#"{"code":"not-found","message":"no such path","request_id":"1"}"#.to_vec()
+                })
+            }
             "/v1/ping" => serde_json::to_vec(&Ping {
                 service: "knit-server".to_owned(),
                 version: "test".to_owned(),
@@ -190,6 +205,24 @@ impl Server {
         );
         stream.write_all(head.as_bytes()).await.ok()?;
         stream.write_all(&answer).await.ok()
+    }
+
+    /// What it has for a pull; a server without any is one that knows nothing of registries.
+    fn pulled(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let request: PullRequest = signed::peek(body).unwrap();
+        let (credentials, refusal) = self.seen(|seen| {
+            let key = seen.registrations.last()?.sealing_key.clone()?;
+            seen.pulls.push(request.clone());
+            match seen.credentials.clone()? {
+                Ok(credentials) => {
+                    let plain = serde_json::to_vec(&credentials).unwrap();
+                    Some((Some(key.seal(&request.purpose(), &plain).unwrap()), None))
+                }
+                Err(refusal) => Some((None, Some(refusal))),
+            }
+        })?;
+        let response = PullResponse { nonce: request.nonce, credentials, refusal };
+        Some(signed::sign(&self.key, Context::Pulled, &response).unwrap())
     }
 
     fn register(&self, body: &[u8]) -> Vec<u8> {
