@@ -212,8 +212,8 @@ fn the_daemons_have_few_rights(place: &Place) {
     for (host, unit, uid, capabilities) in [
         // NET_ADMIN.
         (&place.node, "wg-mesh", mesh.as_str(), "0000000000001000"),
-        // NET_ADMIN, CHOWN, SYS_PTRACE.
-        (&place.node, "knit-agent", "0", "0000000000081001"),
+        // NET_ADMIN, CHOWN, FOWNER.
+        (&place.node, "knit-agent", "0", "0000000000001009"),
         (&place.server, "knit-server", server.as_str(), "0000000000000000"),
     ] {
         let wanted = format!("Uid:{uid} CapEff:{capabilities} NoNewPrivs:1 Seccomp:2");
