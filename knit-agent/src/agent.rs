@@ -155,10 +155,11 @@ fn kept_assignment(
     registration: &Registration,
     identity: &identity::Identity,
 ) -> Option<Assignment> {
+    let boxes = last_assignment::load_boxes(state_dir);
     let opened = last_assignment::load(state_dir).and_then(|bytes| {
         let open = |bytes: Vec<u8>| {
             let Registration { server_key, cluster, .. } = registration;
-            last_assignment::open(&bytes, server_key, cluster, &identity.node)
+            last_assignment::open(&bytes, server_key, cluster, &identity.node, &boxes)
         };
         bytes.map(open).transpose()
     });

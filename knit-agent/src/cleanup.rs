@@ -5,9 +5,8 @@ use knit_agent_core::Owner;
 
 use crate::config::Config;
 use crate::engine::{Engine, docker::Docker};
-use crate::files::Files;
 use crate::firewall::{Firewall, nftables::Nftables};
-use crate::{identity, registration};
+use crate::{files, identity, registration};
 
 /// Containers, their files, the networks, the firewall's rules: in this order, so that nothing is
 /// reachable that is half gone. Identity, registration and volumes stay: data is nobody's to clean up. What was never made is no error.
@@ -21,7 +20,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     {
         failures.push(error);
     }
-    Files::new(&config.state_dir).remove_all().context("files of instances are still there")?;
+    files::remove_all(&config.state_dir, &config.secrets_dir)
+        .context("files of instances are still there")?;
     match failures.into_iter().next() {
         Some(failure) => Err(failure),
         None => Ok(()),

@@ -12,6 +12,7 @@ use serde::Deserialize;
 const STATE_DIR: &str = "/var/lib/knit-agent";
 /// Read when it is there and no other is named.
 const CONFIG_FILE: &str = "/etc/knit/agent.toml";
+const SECRETS_DIR: &str = "/run/knit-agent/secrets";
 const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// Knit's node agent: runs containers on one host of the mesh.
@@ -52,6 +53,10 @@ pub struct Options {
     /// [default: /var/lib/knit-agent]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Directory for the secrets of instances, in memory: a tmpfs is put there unless it is on one
+    /// [default: /run/knit-agent/secrets]
+    #[arg(long, value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
     /// The mesh daemon's socket [default: the first of the usual places that exists]
     #[arg(long, value_name = "PATH")]
     pub mesh_socket: Option<PathBuf>,
@@ -129,6 +134,7 @@ impl From<PolicyOptions> for NodePolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub state_dir: PathBuf,
+    pub secrets_dir: PathBuf,
     pub mesh_socket: Option<PathBuf>,
     pub server: Server,
     /// Whom NATS' certificate must be signed by, if the user says.
@@ -167,6 +173,10 @@ impl Options {
         let name = self.name.or(file.name).filter(|name| !name.is_empty());
         Ok(Config {
             state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(|| STATE_DIR.into()),
+            secrets_dir: self
+                .secrets_dir
+                .or(file.secrets_dir)
+                .unwrap_or_else(|| SECRETS_DIR.into()),
             mesh_socket: self.mesh_socket.or(file.mesh_socket),
             server: match server {
                 Some(url) if url != "auto" => Server::Url(url),

@@ -105,6 +105,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Returns once it has ended, or was made to after the time that it was given when it was made.
     /// With `grace` after that instead.
     async fn stop(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError>;
+    /// Sends a signal to a container's first process; one that has ended is as good.
+    async fn signal(&self, container: &str, signal: &str) -> Result<(), EngineError>;
     async fn remove(&self, container: &str) -> Result<(), EngineError>;
     /// Whether a container accepts connections on a TCP port.
     async fn accepts(&self, address: SocketAddrV4) -> bool;

@@ -6,6 +6,7 @@
 mod beside;
 mod host_paths;
 mod pull;
+mod secrets;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -200,6 +201,7 @@ impl Executor {
                 }
                 Action::Publish(_)
                 | Action::WriteFiles { .. }
+                | Action::RefreshSecrets { .. }
                 | Action::EnsureNetwork { .. }
                 | Action::EnsureVolume { .. }
                 | Action::RemoveNetwork(_)
@@ -227,7 +229,7 @@ impl Executor {
                 self.step(id, Step::Starting).await;
                 self.files
                     .write(&job.node, wanted)
-                    .map_err(|error| Failure::of_files(&error, true))?;
+                    .map_err(|error| Failure::of_files(&error, error.is_permanent()))?;
             }
             (Action::EnsureNetwork { network, .. }, _) => {
                 self.step(id, Step::Starting).await;
@@ -240,8 +242,12 @@ impl Executor {
                 self.step(id, Step::Starting).await;
                 let mut plan = container::plan(&job.owner, wanted, &self.files.directory(id));
                 plan.host_mounts = host_paths::resolve(&plan.host_mounts, &self.policy)?;
+                self.add_secrets(&mut plan, wanted)?;
                 self.engine.create(&plan).await?;
                 tracing::info!(instance.id = %id, image = plan.image, container = plan.name, "created");
+            }
+            (Action::RefreshSecrets { container, signals, .. }, Some(wanted)) => {
+                self.refresh(id, wanted, container, signals).await?;
             }
             (Action::Start { container, .. }, _) => {
                 self.step(id, Step::Starting).await;
@@ -255,7 +261,10 @@ impl Executor {
             (Action::RemoveFiles { .. }, _) => {
                 self.files.remove(id).map_err(|error| Failure::of_files(&error, false))?;
             }
-            (Action::WriteFiles { .. } | Action::Create { .. }, None)
+            (
+                Action::WriteFiles { .. } | Action::Create { .. } | Action::RefreshSecrets { .. },
+                None,
+            )
             | (
                 Action::Pull { .. }
                 | Action::Stop { .. }

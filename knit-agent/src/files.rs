@@ -1,9 +1,13 @@
-//! Template files of instances: `STATE_DIR/instances/{id}/files/{n}`.
+//! Files of instances: rendered templates in `STATE_DIR/instances/{id}/files/{n}`, and what is
+//! secret in memory alone (`secrets`).
 //!
 //! Invariant: the directories are 0700, so nobody but root and the containers they are mounted
 //! into reads a file, whatever its own mode says.
 
-use std::collections::BTreeSet;
+mod memory;
+pub mod secrets;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +15,11 @@ use std::path::{Path, PathBuf};
 use knit_agent_core::container::file_name;
 use knit_agent_core::template::{self, TemplateError};
 use knit_agent_core::{Wanted, template::NodeContext};
-use knit_rpc::id::InstanceId;
+use knit_rpc::id::{InstanceId, SecretName};
+use knit_rpc::spec::TemplateSpec;
+use secrets::{SecretError, SecretFiles, Values};
+use serde_json::json;
+use zeroize::Zeroizing;
 
 /// The set-user-id and set-group-id bits.
 const SET_ID: u32 = 0o6000;
@@ -20,21 +28,37 @@ const SET_ID: u32 = 0o6000;
 #[derive(Debug, Clone)]
 pub struct Files {
     root: PathBuf,
+    pub secrets: SecretFiles,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     #[error(transparent)]
     Template(#[from] TemplateError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("secrets cannot be kept in {}", path.display())]
+    Secrets { path: PathBuf, source: io::Error },
     #[error("the files of instance {instance} cannot be written below {}", path.display())]
     Write { instance: InstanceId, path: PathBuf, source: io::Error },
     #[error("the files of instance {instance} cannot be removed from {}", path.display())]
     Remove { instance: InstanceId, path: PathBuf, source: io::Error },
 }
 
+impl FilesError {
+    /// Whether waiting will not mend it.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Template(_) | Self::Write { .. } => true,
+            Self::Secret(error) => error.is_permanent(),
+            Self::Secrets { .. } | Self::Remove { .. } => false,
+        }
+    }
+}
+
 impl Files {
-    pub fn new(state_dir: &Path) -> Self {
-        Self { root: state_dir.join("instances") }
+    pub fn new(state_dir: &Path, secrets: SecretFiles) -> Self {
+        Self { root: directory_of_all(state_dir), secrets }
     }
 
     /// Where an instance's files are.
@@ -42,12 +66,37 @@ impl Files {
         self.root.join(instance.as_str()).join("files")
     }
 
-    /// Renders and writes all templates of an instance; does it anew when they are there.
+    /// Renders and writes all templates of an instance, and its secrets; does it anew when they are
+    /// there.
     pub fn write(&self, node: &NodeContext, wanted: &Wanted) -> Result<(), FilesError> {
+        let values =
+            if wanted.has_secret_files() { self.secrets.open(wanted)? } else { Values::new() };
+        let rendered = render(node, wanted, &values)?;
+        let (secret, plain): (Vec<_>, Vec<_>) = rendered
+            .into_iter()
+            .partition(|(index, _)| !wanted.spec.templates[*index].secrets().is_empty());
+        if !plain.is_empty() {
+            self.write_plain(wanted, &plain)?;
+        }
+        if wanted.has_secret_files() {
+            self.secrets.write(wanted, &values, &secret)?;
+            self.secrets.note(wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the files of secrets that a running container has.
+    pub fn refresh(&self, wanted: &Wanted) -> Result<(), FilesError> {
+        let values = self.secrets.open(wanted)?;
+        self.secrets.write(wanted, &values, &[])
+    }
+
+    fn write_plain(
+        &self,
+        wanted: &Wanted,
+        rendered: &[(usize, Zeroizing<String>)],
+    ) -> Result<(), FilesError> {
         let id = &wanted.assigned.id;
-        let context = template::context(node, wanted);
-        let rendered = wanted.spec.templates.iter().map(|one| template::render(one, &context));
-        let rendered: Vec<String> = rendered.collect::<Result<_, _>>()?;
         let directory = self.directory(id);
         let failed =
             |source| FilesError::Write { instance: id.clone(), path: directory.clone(), source };
@@ -56,8 +105,9 @@ impl Files {
             .mode(0o700)
             .create(&directory)
             .map_err(failed)?;
-        for (index, (template, content)) in wanted.spec.templates.iter().zip(rendered).enumerate() {
-            let path = directory.join(file_name(index));
+        for (index, content) in rendered {
+            let template = &wanted.spec.templates[*index];
+            let path = directory.join(file_name(*index));
             let mode = template.mode & 0o7777;
             knit_runtime::file::write_atomic(&path, content.as_bytes(), mode)
                 .and_then(|()| {
@@ -74,10 +124,11 @@ impl Files {
     /// Removes an instance's files; none being there is as good.
     pub fn remove(&self, instance: &InstanceId) -> Result<(), FilesError> {
         let path = self.root.join(instance.as_str());
+        let failed =
+            |path| |source| FilesError::Remove { instance: instance.clone(), path, source };
+        self.secrets.remove(instance).map_err(failed(self.secrets.directory(instance)))?;
         match std::fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(FilesError::Remove { instance: instance.clone(), path, source })
-            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed(path)(source)),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -89,14 +140,37 @@ impl Files {
             .filter_map(|entry| InstanceId::parse(entry.ok()?.file_name().into_string().ok()?).ok())
             .collect()
     }
+}
 
-    /// Removes every instance's files.
-    pub fn remove_all(&self) -> io::Result<()> {
-        match std::fs::remove_dir_all(&self.root) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+/// Removes every instance's files.
+pub fn remove_all(state_dir: &Path, secrets_dir: &Path) -> io::Result<()> {
+    secrets::remove_all(secrets_dir)?;
+    match std::fs::remove_dir_all(directory_of_all(state_dir)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
+}
+
+fn directory_of_all(state_dir: &Path) -> PathBuf {
+    state_dir.join("instances")
+}
+
+/// All templates by their index.
+fn render(
+    node: &NodeContext,
+    wanted: &Wanted,
+    values: &Values,
+) -> Result<Vec<(usize, Zeroizing<String>)>, FilesError> {
+    let mut context = template::context(node, wanted);
+    let named: BTreeSet<SecretName> =
+        wanted.spec.templates.iter().flat_map(TemplateSpec::secrets).collect();
+    let texts = named.iter().map(|name| Ok((name, secrets::text(values, name, "a template")?)));
+    let texts: BTreeMap<&SecretName, &str> = texts.collect::<Result<_, SecretError>>()?;
+    context["secret"] = json!(texts);
+    let templates = wanted.spec.templates.iter().enumerate();
+    templates
+        .map(|(index, one)| Ok((index, Zeroizing::new(template::render(one, &context)?))))
+        .collect()
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

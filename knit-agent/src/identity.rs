@@ -23,7 +23,7 @@ pub struct Identity {
     /// `S…`, for NATS.
     pub seed: String,
     /// Opens what the server seals to this node.
-    pub opening: OpeningKey,
+    pub opening: std::sync::Arc<OpeningKey>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -63,7 +63,7 @@ pub fn load_or_create(state_dir: &Path) -> Result<Identity, IdentityError> {
     let path = state_dir.join(FILE);
     let stored = if is_there(&path)? { read(&path)? } else { create(&path)? };
     let key = user_key(&path, &stored.nkey_seed)?;
-    let opening = sealing::load_or_create(state_dir)?;
+    let opening = sealing::load_or_create(state_dir)?.into();
     Ok(Identity { node: stored.node_id, key, seed: stored.nkey_seed, opening })
 }
 

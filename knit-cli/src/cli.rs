@@ -5,6 +5,7 @@ mod cluster;
 mod deployments;
 mod joining;
 mod registries;
+mod secrets;
 
 use std::path::PathBuf;
 
@@ -25,6 +26,9 @@ pub(crate) use deployments::{
 };
 pub(crate) use joining::AddNodeArgs;
 pub(crate) use registries::{AddRegistryArgs, RegistryArgs, RegistryCommand};
+pub(crate) use secrets::{
+    OneSecretArgs, RotateSecretArgs, SecretArgs, SecretCommand, SecretHistoryArgs, SetSecretArgs,
+};
 
 /// Run containers on a fleet of Docker hosts in one WireGuard mesh
 #[derive(Debug, clap::Parser)]
@@ -86,6 +90,9 @@ pub(crate) enum Command {
     /// Registries that take a user name and a password
     #[command(subcommand)]
     Registry(RegistryCommand),
+    /// Set, rotate and list secrets: what deployments get without anybody seeing it
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Choose a server, and keep a token for it
     Login(Box<LoginArgs>),
     /// Forget the server and the token
@@ -165,6 +172,10 @@ mod tests {
             "knit node label n =x",
             "knit network create a --subnet 10.0.0.1/8",
             "knit rollback web --to x",
+            "knit secret set Db",
+            "knit secret set db value",
+            "knit secret rotate db --generate 8",
+            "knit secret rotate db --generate 32 --file x",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
@@ -175,6 +186,8 @@ mod tests {
             "knit network create a --subnet 10.0.0.0/8 --internal",
             "knit rollout promote web --detach",
             "knit volume rm data.0",
+            "knit secret rotate db --generate",
+            "knit secret set db --file x --project shop",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

@@ -13,6 +13,7 @@ mod node;
 mod project;
 mod registry;
 mod rollout;
+mod secret;
 mod show;
 mod status;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Volume(command) => volume::run(command).await,
         Command::Network(command) => network::run(command).await,
         Command::Registry(command) => registry::run(command).await,
+        Command::Secret(command) => secret::run(command).await,
         Command::Login(args) => login::login(*args).await,
         Command::Logout => login::logout(),
         Command::Whoami(args) => token::whoami(args).await,

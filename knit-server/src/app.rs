@@ -18,6 +18,7 @@ pub mod nodes;
 mod projects;
 mod registries;
 pub mod reports;
+mod secrets;
 pub mod sessions;
 mod tell;
 pub mod tokens;
@@ -41,6 +42,7 @@ use crate::identity::Identity;
 use crate::store::{Store, StoreError};
 use crate::vault::Vault;
 use audit::Audit;
+use secrets::Delivered;
 use sessions::Sessions;
 use tokens::Tokens;
 pub use world::World;
@@ -81,6 +83,7 @@ pub struct App {
     pub tokens: Tokens,
     sessions: Sessions,
     audit: Audit,
+    delivered: Delivered,
     /// Where each node's subnet comes from.
     pub container_subnet: Ipv4Net,
     /// Who is let in without a join token.
@@ -148,6 +151,7 @@ impl App {
             tokens,
             sessions,
             audit,
+            delivered: Delivered::default(),
             container_subnet: settings.container_subnet,
             admission: settings.admission,
             nats_url: watch::Sender::new(None),

@@ -23,6 +23,7 @@ mod params;
 pub mod projects;
 pub mod registries;
 pub mod rollouts;
+pub mod secrets;
 pub mod sessions;
 pub mod tokens;
 pub mod volumes;
@@ -115,6 +116,8 @@ fn api() -> OpenApiRouter<Shared> {
         .routes(routes!(volumes::show, volumes::remove))
         .routes(routes!(networks::list, networks::create))
         .routes(routes!(networks::show, networks::remove))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::history, secrets::set, secrets::remove))
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::show, projects::remove))
         .routes(routes!(nodes::list))

@@ -5,5 +5,6 @@ pub mod ingest;
 pub mod peers;
 pub mod planner;
 pub mod publisher;
+pub mod retention;
 pub mod revoker;
 pub mod roll_call;

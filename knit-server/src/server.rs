@@ -56,6 +56,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         let (app, stop) = (Arc::clone(&app), stop.clone());
         tasks.spawn(async move { loops::planner::run(&app, stop).await });
     }
+    {
+        let (app, stop) = (Arc::clone(&app), stop.clone());
+        tasks.spawn(async move { loops::retention::run(&app, stop).await });
+    }
 
     let mut bus = bus::Bus::new(config.clone(), Arc::clone(&app), stop.clone());
     let mut address_changes = address.clone();

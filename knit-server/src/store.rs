@@ -16,6 +16,7 @@ pub mod projects;
 pub mod registries;
 pub mod reports;
 pub mod revocations;
+pub mod secrets;
 pub mod sessions;
 mod snapshot;
 pub mod tokens;

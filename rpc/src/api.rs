@@ -9,6 +9,7 @@ mod reasons;
 mod registration;
 mod registries;
 mod rollouts;
+mod secrets;
 mod server;
 mod volumes;
 
@@ -24,5 +25,6 @@ pub use registries::{
     RegistryView,
 };
 pub use rollouts::{Cause, RevisionView, RollbackRequest, RolloutState, RolloutView, ScaleRequest};
+pub use secrets::{NewSecret, SECRET_BYTES_MAX, SecretStored, SecretVersion, SecretView};
 pub use server::{API_PORT, API_SOCKET, NATS_MONITOR_PORT, NATS_PORT, Ping, ServerIdentity};
 pub use volumes::{VolumeState, VolumeView};

@@ -107,6 +107,11 @@ id! {
     ProjectName, "project name", check_dns_label
 }
 
+id! {
+    /// A secret's name within its project: a DNS label of at most 63 characters.
+    SecretName, "secret name", check_dns_label
+}
+
 impl ProjectName {
     /// The project that always exists.
     pub fn default_project() -> Self {

@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 
 use crate::Timestamp;
 use crate::id::{
-    ClusterId, DeploymentId, DeploymentName, InstanceId, NodeId, ProjectName, SpecHash,
+    ClusterId, DeploymentId, DeploymentName, InstanceId, NodeId, ProjectName, SecretName, SpecHash,
 };
+use crate::sealed_box::SealedBox;
 use crate::spec::{InstanceSpec, NodePolicy, PortSpec, RunPolicy, VolumeName};
 
 /// Order among the assignments of a node; it only rises. The epoch rises when a server starts on
@@ -134,6 +135,24 @@ pub struct NodeAssignment {
     /// Images that a rollback may need: not to be collected.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub keep_images: BTreeSet<String>,
+    /// What the instances get of secrets, sealed to this node. One that the server cannot open
+    /// is not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SealedSecret>,
+}
+
+/// One version of a secret on its way to one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSecret {
+    pub project: ProjectName,
+    pub name: SecretName,
+    pub version: u64,
+    pub sealed: SealedBox,
+}
+
+/// What the box of a secret is for.
+pub fn secret_purpose(project: &ProjectName, name: &SecretName, version: u64) -> String {
+    format!("secret {project}/{name} version {version}")
 }
 
 /// A network that Knit makes on each node that needs it.
@@ -188,6 +207,9 @@ pub struct AssignedInstance {
     /// Hash of its policy; the default one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<SpecHash>,
+    /// The version of each secret that it gets; their boxes are in the assignment's `secrets`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, u64>,
     /// Whether it may not take ports over yet: the other instances of its revision are waited for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,

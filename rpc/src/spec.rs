@@ -25,6 +25,7 @@ mod problem;
 mod quantity;
 mod reader;
 mod run;
+mod secret;
 mod shape;
 mod spread;
 mod template;
@@ -47,6 +48,7 @@ pub use run::{
     Health, PROBE_FAILURES_DEFAULT, PROBE_INTERVAL_DEFAULT, PROBE_TIMEOUT_DEFAULT, Probe,
     ProbeKind, PullPolicy, RunPolicy,
 };
+pub use secret::{OnChange, SECRET_MODE_DEFAULT, SECRETS_DIR, SECRETS_MAX, SecretUse};
 pub use spread::SpreadKey;
 pub use template::{TEMPLATE_MODE_DEFAULT, TemplateSpec};
 pub use update::{OnFailure, Order, Strategy, UpdateSpec, Wave};

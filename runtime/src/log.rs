@@ -4,6 +4,10 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// Modules that at debug level write down all that they send, whatever is asked for: what goes to
+/// Docker has the containers' variables in it.
+const QUIET: &str = "bollard=info,bollard::docker=info,bollard::read=info,bollard::uri=info";
+
 /// How a program logs; flatten it into its arguments.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Logging")]
@@ -73,7 +77,8 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
             return Err(refused());
         }
     }
-    EnvFilter::try_new(&filters).map_err(|_| refused())
+    // The last word on a module holds.
+    EnvFilter::try_new(format!("{filters},{QUIET}")).map_err(|_| refused())
 }
 
 #[cfg(test)]
@@ -88,6 +93,20 @@ mod tests {
         for level in ["verbose", "", "info,loud", "knit_agent=much"] {
             let error = filter(level).expect_err(level).to_string();
             assert!(error.starts_with(&format!("`{level}` is no log level")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_writes_down_all_that_it_sends_is_kept_quiet() {
+        for asked in ["debug", "trace", "bollard=trace", "info,bollard::docker=debug"] {
+            let shown = filter(asked).unwrap().to_string();
+            for module in ["bollard", "bollard::docker"] {
+                let levels: Vec<&str> = shown
+                    .split(',')
+                    .filter_map(|directive| directive.strip_prefix(&format!("{module}=")))
+                    .collect();
+                assert_eq!(levels, ["info"], "{asked}: {shown}");
+            }
         }
     }
 

@@ -20,7 +20,7 @@ pub enum Action {
         instance: InstanceId,
         image: String,
     },
-    /// Render the instance's templates into its directory.
+    /// Write what the instance's container is to find: rendered templates, and secrets.
     WriteFiles {
         instance: InstanceId,
     },
@@ -66,6 +66,12 @@ pub enum Action {
         why: GivenUp,
         reason: String,
     },
+    /// Replace the files of secrets in a running container, and send it the signals.
+    RefreshSecrets {
+        instance: InstanceId,
+        container: String,
+        signals: Vec<String>,
+    },
     /// Do nothing but remember why the instance cannot run now.
     Fail {
         instance: InstanceId,
@@ -90,6 +96,7 @@ impl Action {
             Self::Publish(_) | Self::RemoveNetwork(_) | Self::RemoveVolume(_) => None,
             Self::Pull { instance, .. }
             | Self::WriteFiles { instance }
+            | Self::RefreshSecrets { instance, .. }
             | Self::EnsureNetwork { instance, .. }
             | Self::EnsureVolume { instance, .. }
             | Self::Create { instance }

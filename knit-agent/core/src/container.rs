@@ -15,6 +15,7 @@ use knit_rpc::spec::{
 };
 
 use crate::desired::{Owner, Wanted};
+use crate::secrets::Hidden;
 use crate::volume::{self, VolumePlan};
 
 pub use identity::Identity;
@@ -64,6 +65,8 @@ pub struct ContainerPlan {
     pub log_options: BTreeMap<String, String>,
     /// Seconds.
     pub stop_grace: u64,
+    /// Variables besides those of the spec, which are shown to nobody.
+    pub secret_env: Vec<(String, Hidden)>,
     /// What is passed on as it was written.
     pub spec: Arc<InstanceSpec>,
 }
@@ -86,7 +89,9 @@ pub struct MountedVolume {
 /// Describes the container of a wanted instance, whose template files are in `files`.
 pub fn plan(owner: &Owner, wanted: &Wanted, files: &Path) -> ContainerPlan {
     let (assigned, spec) = (&wanted.assigned, &wanted.spec);
-    let mounts = spec.templates.iter().enumerate().map(|(index, template)| Mount {
+    let plain = spec.templates.iter().enumerate();
+    let plain = plain.filter(|(_, template)| template.secrets().is_empty());
+    let mounts = plain.map(|(index, template)| Mount {
         source: files.join(file_name(index)),
         destination: template.destination.clone(),
     });
@@ -114,6 +119,7 @@ pub fn plan(owner: &Owner, wanted: &Wanted, files: &Path) -> ContainerPlan {
         limits: Limits::of(spec.resources),
         log_options: log_options(&spec.log),
         stop_grace: stop_grace(spec).as_millis().div_ceil(1000),
+        secret_env: Vec::new(),
         spec: Arc::clone(spec),
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use knit_rpc::id::{ClusterId, InstanceId, NodeId, ProjectName};
+use knit_rpc::id::{ClusterId, InstanceId, NodeId, ProjectName, SecretName};
 use knit_rpc::message::{AssignedInstance, NetworkSpec, NodeAssignment};
+use knit_rpc::sealed_box::SealedBox;
 use knit_rpc::spec::{InstanceSpec, RunPolicy, VolumeName};
+
+use crate::secrets::Held;
 
 /// Whose containers these are: ours carry both ids as labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,7 @@ pub struct Wanted {
     /// With the networks by Docker's names: another one than what `assigned.spec` is the hash of.
     pub spec: Arc<InstanceSpec>,
     pub policy: Arc<RunPolicy>,
+    pub secrets: Arc<BTreeMap<SecretName, Held>>,
 }
 
 /// Why an assignment cannot be worked on.
@@ -55,6 +59,11 @@ impl Desired {
             .map(|(hash, policy)| (hash, Arc::new(policy.clone())))
             .collect();
         let default = Arc::new(RunPolicy::default());
+        let boxes: Boxes<'_> = assignment
+            .secrets
+            .iter()
+            .map(|one| ((&one.project, &one.name, one.version), &one.sealed))
+            .collect();
         let mut instances = BTreeMap::new();
         for assigned in &assignment.instances {
             let written = assignment.specs.get(&assigned.spec).ok_or_else(|| MissingSpec {
@@ -68,8 +77,9 @@ impl Desired {
             let spec = Arc::clone(spec);
             let policy = assigned.policy.as_ref().and_then(|hash| policies.get(hash));
             let policy = policy.unwrap_or(&default).clone();
-            instances
-                .insert(assigned.id.clone(), Wanted { assigned: assigned.clone(), spec, policy });
+            let secrets = Arc::new(held(assigned, &boxes));
+            let wanted = Wanted { assigned: assigned.clone(), spec, policy, secrets };
+            instances.insert(assigned.id.clone(), wanted);
         }
         let owner = Owner { cluster: assignment.cluster.clone(), node: assignment.node.clone() };
         let networks = assignment.networks.iter();
@@ -81,6 +91,20 @@ impl Desired {
             keep_images: assignment.keep_images.clone(),
         })
     }
+}
+
+type Boxes<'a> = BTreeMap<(&'a ProjectName, &'a SecretName, u64), &'a SealedBox>;
+
+/// What an instance gets of secrets, with the boxes that came.
+fn held(assigned: &AssignedInstance, boxes: &Boxes<'_>) -> BTreeMap<SecretName, Held> {
+    let secrets = assigned.secrets.iter();
+    secrets
+        .map(|(name, version)| {
+            let sealed = boxes.get(&(&assigned.project, name, *version));
+            let sealed = sealed.map(|sealed| (*sealed).clone());
+            (name.clone(), Held { version: *version, sealed })
+        })
+        .collect()
 }
 
 /// The spec with each of the project's networks by Docker's name; what is none of them stays.

@@ -27,6 +27,7 @@ pub mod observed;
 pub mod probe;
 pub mod publish;
 pub mod reconcile;
+pub mod secrets;
 pub mod status;
 pub mod template;
 pub mod timer;

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
-use knit_rpc::id::InstanceId;
+use knit_rpc::id::{InstanceId, SecretName};
 use knit_rpc::spec::{NodePolicy, Protocol, VolumeName};
 
 use crate::backoff;
@@ -30,6 +30,8 @@ pub struct Observed {
     pub routes: Vec<Route>,
     /// Instances that have a directory of files.
     pub files: BTreeSet<InstanceId>,
+    /// Instances that have files in memory, with the versions of the secrets in them.
+    pub secrets: BTreeMap<InstanceId, BTreeMap<SecretName, u64>>,
     /// The ports as they are published now.
     pub published: PortMap,
     /// Where nothing accepts connections yet; asked only of containers without a ready probe that

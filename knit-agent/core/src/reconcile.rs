@@ -4,6 +4,7 @@
 //! wanted, no container     Pull? -> WriteFiles? -> EnsureNetwork* -> EnsureVolume* -> Create -> Start
 //! wanted, ended            Start, after a pause
 //! wanted, other spec       Stop -> Remove, then as if there were none
+//! wanted, new secrets      RefreshSecrets, for those that are told of by a signal
 //! wanted, on no network    the same, after a pause
 //! wanted, not alive, or    GiveUp, then as if it had ended; after a longer pause if it was never
 //!  not ready in time       ready
@@ -75,10 +76,12 @@ pub fn reconcile(
             bring_up(id, wanted, containers, &situation, &mut actions);
         }
     }
-    let leftovers = observed.files.iter().filter(|id| {
-        !desired.instances.contains_key(id)
-            && !by_instance.contains_key(id)
-            && !busy.contains_key(id)
+    let kept: BTreeSet<&InstanceId> =
+        observed.files.iter().chain(observed.secrets.keys()).collect();
+    let leftovers = kept.into_iter().filter(|id| {
+        !desired.instances.contains_key(*id)
+            && !by_instance.contains_key(*id)
+            && !busy.contains_key(*id)
     });
     actions.extend(leftovers.map(|id| Action::RemoveFiles { instance: id.clone() }));
     if observed.memory.tidying.is_due(now) {
@@ -123,7 +126,7 @@ fn take_down(
     for (_, container) in containers {
         dispose(id, container, actions);
     }
-    if observed.files.contains(id) {
+    if observed.files.contains(id) || observed.secrets.contains_key(id) {
         actions.push(Action::RemoveFiles { instance: id.clone() });
     }
 }
@@ -158,6 +161,7 @@ fn bring_up(
     }
     match kept {
         Some(container) if container.state.is_up() => {
+            refresh(id, wanted, container, situation, actions);
             give_up(id, wanted, container, situation, actions);
         }
         Some(container) => start_again(id, wanted, container, situation, actions),
@@ -188,6 +192,29 @@ fn give_up(
     };
     let (instance, container) = (id.clone(), container.id.clone());
     actions.push(Action::GiveUp { instance, container, why, reason });
+}
+
+/// Whether the files of its secrets are not there, or of other versions.
+fn lacks_secrets(id: &InstanceId, wanted: &Wanted, observed: &Observed) -> bool {
+    wanted.has_secret_files() && observed.secrets.get(id) != Some(&wanted.secret_versions())
+}
+
+/// Gives a container that is up the new versions that it is to be told of by a signal.
+fn refresh(
+    id: &InstanceId,
+    wanted: &Wanted,
+    container: &Container,
+    situation: &Situation<'_>,
+    actions: &mut Vec<Action>,
+) {
+    let Situation { observed, now, .. } = situation;
+    let Some(before) = observed.secrets.get(id) else { return };
+    let signals = wanted.signals(before);
+    if signals.is_empty() || observed.memory.waits(id, *now) {
+        return;
+    }
+    let (instance, container) = (id.clone(), container.id.clone());
+    actions.push(Action::RefreshSecrets { instance, container, signals });
 }
 
 /// Whether a container was taken off its network and it is time to replace it: one that happens
@@ -235,7 +262,8 @@ fn start_again(
     if observed.memory.waits(id, now) || is_blocked(id, wanted, situation, actions) {
         return;
     }
-    if !observed.files.contains(id) && !wanted.spec.templates.is_empty() {
+    let is_rendered = observed.files.contains(id) || wanted.spec.templates.is_empty();
+    if !is_rendered || lacks_secrets(id, wanted, observed) {
         actions.push(Action::WriteFiles { instance: id.clone() });
     }
     let start =
@@ -266,7 +294,7 @@ fn make(
             return refuse(id, reason, observed, actions);
         }
     }
-    if !wanted.spec.templates.is_empty() {
+    if !wanted.spec.templates.is_empty() || wanted.has_secret_files() {
         actions.push(Action::WriteFiles { instance: id.clone() });
     }
     let owner = &situation.desired.owner;

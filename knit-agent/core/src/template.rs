@@ -71,7 +71,7 @@ fn problem(error: &RenderError) -> String {
     if let RenderErrorReason::MissingVariable(Some(name)) = reason {
         let place = place(error.line_no, error.column_no);
         return format!(
-            "unknown variable \"{name}\"{place}; known are env, node, deployment, slot, instance, ports and mesh"
+            "unknown variable \"{name}\"{place}; known are env, node, deployment, slot, instance, ports, mesh and secret"
         );
     }
     if let RenderErrorReason::TemplateError(error) = reason {

@@ -28,8 +28,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::Docker as Client;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
@@ -266,6 +266,13 @@ impl Engine for Docker {
         let stopped = client.stop_container(container, None).await;
         self.cache.touch(container);
         unless(404, stopped).map_err(|error| self.refusal(&error))
+    }
+
+    async fn signal(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+        let options = KillContainerOptionsBuilder::new().signal(signal).build();
+        let sent = self.client()?.kill_container(container, Some(options)).await;
+        // 409: it does not run, and finds the new files when it starts.
+        unless(409, unless(404, sent)).map_err(|error| self.refusal(&error))
     }
 
     async fn remove(&self, container: &str) -> Result<(), EngineError> {

@@ -54,6 +54,8 @@ struct State {
     answers: Vec<(String, String, Option<Answer>)>,
     /// How often each container was asked each question.
     probed: BTreeMap<(String, String), usize>,
+    /// Signals that containers were sent, by name, in order.
+    signals: Vec<(String, String)>,
     /// What each container wrote, by name.
     logs: BTreeMap<String, Vec<String>>,
 }
@@ -314,6 +316,14 @@ impl Engine for FakeEngine {
         }
         drop(state);
         self.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn signal(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+        let mut state = self.lock();
+        if let Some(name) = find(&mut state, container).map(|found| found.name.clone()) {
+            state.signals.push((name, signal.to_owned()));
+        }
         Ok(())
     }
 

@@ -47,6 +47,7 @@ impl Executor {
             Action::Publish(_)
             | Action::Pull { .. }
             | Action::WriteFiles { .. }
+            | Action::RefreshSecrets { .. }
             | Action::EnsureNetwork { .. }
             | Action::EnsureVolume { .. }
             | Action::Create { .. }

@@ -121,11 +121,13 @@ async fn read_stored(shared: &Shared, bus: &dyn Bus) {
 /// Takes in an assignment that is newer than the one held, if it can be believed.
 pub fn take(shared: &Shared, message: &[u8]) {
     let Some(registration) = shared.registration.borrow().clone() else { return };
+    let former = shared.assignment.borrow().as_ref().map(|held| Arc::clone(&held.boxes));
     let opened = last_assignment::open(
         message,
         &registration.server_key,
         &registration.cluster,
         &shared.identity.node,
+        former.as_deref().map_or(&[], Vec::as_slice),
     );
     let assignment = match opened {
         Ok(assignment) => assignment,
@@ -138,7 +140,7 @@ pub fn take(shared: &Shared, message: &[u8]) {
     if known.is_some_and(|known| known >= assignment.generation) {
         return;
     }
-    if let Err(error) = last_assignment::store(&shared.config.state_dir, message) {
+    if let Err(error) = last_assignment::store(&shared.config.state_dir, message, &assignment) {
         return unkept(shared, Some(sentence(&error)));
     }
     unkept(shared, None);

@@ -44,6 +44,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use crate::engine::{Engine, EngineInfo};
 use crate::executor::{Executor, REPORTS_MAX, Report};
 use crate::files::Files;
+use crate::files::secrets::SecretFiles;
 use crate::firewall::Firewall;
 use crate::registry::Registries;
 use crate::shared::{Inventory, Shared};
@@ -124,7 +125,9 @@ enum Wake {
 impl Reconciler {
     pub fn new(shared: Arc<Shared>, engine: Arc<dyn Engine>, firewall: Arc<dyn Firewall>) -> Self {
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
-        let files = Files::new(&shared.config.state_dir);
+        let opening = Arc::clone(&shared.identity.opening);
+        let secrets = SecretFiles::new(&shared.config.secrets_dir, opening);
+        let files = Files::new(&shared.config.state_dir, secrets);
         let assignment = shared.assignment.subscribe();
         let images = shared.images.clone();
         let policy = shared.config.policy.clone();

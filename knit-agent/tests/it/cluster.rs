@@ -257,7 +257,11 @@ fn foreign(owner: &Owner) -> ContainerPlan {
     let args = ["/bin/busybox", "sleep", "1000"];
     let spec = json!({"image": IMAGE, "networks": ["bridge"], "args": args});
     let (assigned, spec) = instance("other", 1, spec);
-    let wanted =
-        knit_agent_core::Wanted { assigned, spec: spec.into(), policy: std::sync::Arc::default() };
+    let wanted = knit_agent_core::Wanted {
+        assigned,
+        spec: spec.into(),
+        policy: std::sync::Arc::default(),
+        secrets: std::sync::Arc::default(),
+    };
     container::plan(owner, &wanted, std::path::Path::new("/nonexistent"))
 }

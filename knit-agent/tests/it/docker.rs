@@ -25,7 +25,12 @@ fn owner(node: u8) -> Owner {
 
 fn plan(owner: &Owner, name: &str, spec: Value) -> ContainerPlan {
     let (assigned, spec) = instance(name, 1, spec);
-    let wanted = Wanted { assigned, spec: spec.into(), policy: std::sync::Arc::default() };
+    let wanted = Wanted {
+        assigned,
+        spec: spec.into(),
+        policy: std::sync::Arc::default(),
+        secrets: std::sync::Arc::default(),
+    };
     container::plan(owner, &wanted, Path::new("/nonexistent"))
 }
 

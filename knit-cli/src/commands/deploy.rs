@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use knit_link::http::{ApiClient, HttpError};
 use knit_rpc::api::ErrorBody;
 use knit_rpc::spec::{self, DeploymentSpec, Format, MANIFEST_BYTES_MAX};
-use knit_runtime::terminal::{self, eprintln, printable};
+use knit_runtime::terminal::{self, Colour, colour_stderr, eprintln, printable};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::follow::{Followed, Outcome};
@@ -74,6 +74,9 @@ async fn deploy(
     };
     let unchanged = if accepted.unchanged { ", unchanged" } else { "" };
     eprintln(&format!("{} revision {} accepted{unchanged}", accepted.name, accepted.revision));
+    for warning in &accepted.warnings {
+        eprintln(&colour_stderr(Colour::Yellow, &format!("warning: {}", printable(warning))));
+    }
     if args.follow.detach {
         return Ok(ExitCode::SUCCESS);
     }

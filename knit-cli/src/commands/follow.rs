@@ -163,7 +163,7 @@ fn own(view: &DeploymentView, rollout: &RolloutView) -> Judgement {
         RolloutState::RolledBack => Judgement::Over(match rollout.cause {
             // Followed from its beginning: somebody asked for it.
             Cause::Rollback { to, .. } => Outcome::WentBack(to),
-            Cause::Deploy | Cause::Scale | Cause::Restart => {
+            Cause::Deploy | Cause::Scale | Cause::Restart | Cause::Secret { .. } => {
                 Outcome::RolledBack(rollout.from, message(), rollout.log.clone())
             }
         }),
@@ -185,7 +185,11 @@ fn only_places_missing(view: &DeploymentView) -> bool {
 fn way_back(rollout: &RolloutView, revision: u64) -> Option<Judgement> {
     let to = match rollout.cause {
         Cause::Rollback { to, of, automatic: true } if of == revision => to,
-        Cause::Rollback { .. } | Cause::Deploy | Cause::Scale | Cause::Restart => return None,
+        Cause::Rollback { .. }
+        | Cause::Deploy
+        | Cause::Scale
+        | Cause::Restart
+        | Cause::Secret { .. } => return None,
     };
     let message = rollout.message.clone().unwrap_or_default();
     let log = rollout.log.clone();

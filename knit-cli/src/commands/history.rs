@@ -62,6 +62,7 @@ fn cause(cause: &Cause) -> String {
             format!("{of} was given up: back to {to}")
         }
         Cause::Rollback { to, .. } => format!("rollback to {to}"),
+        Cause::Secret { name, version } => format!("secret {name} version {version}"),
     }
 }
 

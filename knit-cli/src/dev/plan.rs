@@ -220,6 +220,7 @@ impl Plan {
                 .args(["--socket".to_owned(), node.api_socket().display().to_string()]),
             Part::Agent => ChildSpec::new(name, &self.programs.agent)
                 .args(["run".to_owned(), "--state-dir".to_owned(), data("agent")])
+                .args(["--secrets-dir".to_owned(), run("secrets")])
                 .args(["--mesh-socket".to_owned(), mesh_socket])
                 .args(["--docker-socket".to_owned(), node.docker_host()])
                 .args(["--name", &node.name])

@@ -12,6 +12,7 @@ mod health;
 mod lifecycle;
 mod loss;
 mod rollout;
+mod secrets;
 mod soak;
 mod ssh;
 mod volumes;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use knit_rpc::Timestamp;
 use knit_rpc::api::RolloutState;
-use knit_rpc::id::{DeploymentId, InstanceId, SpecHash};
+use knit_rpc::id::{DeploymentId, InstanceId, SecretName, SpecHash};
 use knit_rpc::message::{AssignedInstance, Generation};
 use knit_rpc::spec::{DeploymentSpec, InstanceSpec, Mode, VolumeName};
 
@@ -89,6 +89,7 @@ pub fn adopt(snapshot: &Snapshot, held: &SentAssignment, now: Timestamp) -> Adop
             spec: assigned.spec.clone(),
             retry: false,
             because: "taken in from its node".to_owned(),
+            secrets: open_secrets(assigned, spec),
         };
         for mount in &spec.volumes {
             let name = VolumeName::of(&assigned.project, mount, assigned.slot);
@@ -164,6 +165,13 @@ fn outlined(
     // What it was before is not known; what runs is what there is to go back to.
     revise::end(&mut deployment, RolloutState::Succeeded, None, Vec::new(), now);
     deployment
+}
+
+/// The versions that the instance names itself.
+fn open_secrets(assigned: &AssignedInstance, spec: &InstanceSpec) -> BTreeMap<SecretName, u64> {
+    let mut secrets = assigned.secrets.clone();
+    secrets.retain(|name, _| !spec.secret_versions.contains_key(name));
+    secrets
 }
 
 /// The attempt that an instance's id was derived from.

@@ -8,6 +8,7 @@ use knit_rpc::spec::{DeploymentSpec, InstanceSpec, RunPolicy, VolumeName};
 use serde::{Deserialize, Serialize};
 
 use crate::rollout;
+use crate::secrets;
 use crate::snapshot::{Deployment, Instance, Snapshot};
 
 /// A node's assignment with what only the server reads of it, should it ever have to take it in
@@ -98,6 +99,7 @@ pub fn of_node(snapshot: &Snapshot, node: &NodeId, generation: Generation) -> Se
             revision: instance.revision,
             spec: instance.spec.clone(),
             policy: policy_hash,
+            secrets: secrets::of_instance(spec, instance),
             held: rollout::is_held(deployment, instance),
         });
     }
@@ -114,6 +116,8 @@ pub fn of_node(snapshot: &Snapshot, node: &NodeId, generation: Generation) -> Se
         networks: networks.into_values().collect(),
         remove_volumes: removing(snapshot, node),
         keep_images,
+        // Whoever sends it seals them.
+        secrets: Vec::new(),
     };
     SentAssignment { assignment, deployments }
 }

@@ -120,6 +120,9 @@ pub fn fixed<'a>(
     if node.adopting {
         tell(Obstacle::Adopting)?;
     }
+    if node.sealing_key.is_none() && !spec.instance.secret_names().is_empty() {
+        tell(Obstacle::NoSecrets)?;
+    }
     match node.availability {
         Availability::Active => ControlFlow::Continue(()),
         Availability::Cordoned => tell(Obstacle::Cordoned),

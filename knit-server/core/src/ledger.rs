@@ -135,6 +135,8 @@ pub fn spec_bytes(spec: &InstanceSpec) -> usize {
         + pairs(&spec.sysctls)
         + pairs(&spec.extra_hosts)
         + templates
+        + usize::try_from(spec.secret_kib).unwrap_or(usize::MAX / 4096) * 1024
+        + spec.secrets.len() * 4 * PER_FIELD
         + volumes
         + host_mounts
         + (spec.ports.len() * 3 + spec.ulimits.len() * 2 + spec.dns.len()) * PER_FIELD

@@ -28,6 +28,7 @@ pub mod projects;
 pub mod revise;
 pub mod revocation;
 pub mod rollout;
+pub mod secrets;
 pub mod snapshot;
 pub mod status;
 pub mod subnets;

@@ -16,6 +16,7 @@ pub fn contents(snapshot: &Snapshot, project: &ProjectName) -> ProjectContents {
     }
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     found.volumes = count(snapshot.volumes.keys().filter(|name| name.project == *project).count());
+    found.secrets = count(snapshot.secrets.keys().filter(|(owner, _)| owner == project).count());
     found.networks = count(snapshot.networks.keys().filter(|(owner, _)| owner == project).count());
     found
 }

@@ -50,6 +50,17 @@ pub fn scale(known: &Deployment, replicas: u32, now: Timestamp) -> Deployment {
     next(known, spec, Cause::Scale, now)
 }
 
+/// The same with the newest version of a secret. What is stopped stays stopped.
+pub fn with_secret(
+    known: &Deployment,
+    spec: DeploymentSpec,
+    cause: Cause,
+    now: Timestamp,
+) -> Deployment {
+    let stopped = known.stopped;
+    Deployment { stopped, ..next(known, spec, cause, now) }
+}
+
 /// The same with new containers for all slots.
 pub fn restart(known: &Deployment, now: Timestamp) -> Deployment {
     let mut deployment = next(known, known.spec.clone(), Cause::Restart, now);

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use knit_rpc::Timestamp;
 use knit_rpc::api::{Availability, Cause, RolloutState};
 use knit_rpc::id::{
-    ClusterId, DeploymentId, DeploymentName, InstanceId, NodeId, ProjectName, SpecHash,
+    ClusterId, DeploymentId, DeploymentName, InstanceId, NodeId, ProjectName, SecretName, SpecHash,
 };
 use knit_rpc::message::{Generation, InstanceStatus, NetworkSpec, NodeFacts, Phase};
 use knit_rpc::sealed_box::SealingKey;
@@ -19,6 +19,7 @@ use crate::instances::Instances;
 use crate::ledger::Ledger;
 use crate::liveness::Lives;
 use crate::observed::Observed;
+use crate::secrets::Secret;
 
 /// The cluster at one moment: what is wanted, what was decided, what was observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub volumes: BTreeMap<VolumeName, Volume>,
     /// By (project, name).
     pub networks: BTreeMap<(ProjectName, String), Network>,
+    /// By (project, name); none holds a value.
+    pub secrets: BTreeMap<(ProjectName, SecretName), Secret>,
     /// What peers said of nodes that fell silent; not stored.
     pub probes: BTreeMap<NodeId, Probing>,
 }
@@ -101,6 +104,7 @@ impl Snapshot {
             healthy_since: BTreeMap::new(),
             volumes: BTreeMap::new(),
             networks: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             probes: BTreeMap::new(),
         }
     }
@@ -368,4 +372,6 @@ pub struct Instance {
     pub retry: bool,
     /// Why it is on its node, in a sentence.
     pub because: String,
+    /// The version of each secret that its spec does not name by version.
+    pub secrets: BTreeMap<SecretName, u64>,
 }

@@ -84,7 +84,11 @@ pub fn rollout(
     let walk = deployment.rollout.as_ref();
     let given_up = match newest.cause {
         Cause::Rollback { of, automatic: true, .. } => deployment.revisions.get(&of),
-        Cause::Rollback { .. } | Cause::Deploy | Cause::Scale | Cause::Restart => None,
+        Cause::Rollback { .. }
+        | Cause::Deploy
+        | Cause::Scale
+        | Cause::Restart
+        | Cause::Secret { .. } => None,
     };
     let state = match (walk, newest.state, given_up) {
         (Some(walk), _, _) if walk.paused => RolloutState::Paused,

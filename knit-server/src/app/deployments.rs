@@ -10,7 +10,9 @@ use knit_rpc::spec::DeploymentSpec;
 use knit_runtime::clock;
 use knit_server_core::access::{Action, Actor, Resource, allowed};
 use knit_server_core::validate::{ValidSpec, validate};
-use knit_server_core::{Deployment, Instance, Snapshot, networks, preview, revise, volumes};
+use knit_server_core::{
+    Deployment, Instance, Snapshot, networks, preview, revise, secrets, volumes,
+};
 
 pub use change::Change;
 
@@ -31,6 +33,7 @@ impl App {
         let mut world = self.world().await;
         world.check_project(&spec.project).map_err(|problem| AppError::Invalid(vec![problem]))?;
         let spec = networks::resolve(&world.snapshot, spec);
+        let spec = secrets::resolve(&world.snapshot, spec).map_err(AppError::Invalid)?;
         let spec = validate(spec).map_err(AppError::Invalid)?;
         check_privileges(actor, spec.get())?;
         let known = world.snapshot.named(&spec.get().project, &spec.get().name).cloned();
@@ -52,6 +55,7 @@ impl App {
         let world = self.world().await;
         world.check_project(&spec.project).map_err(|problem| AppError::Invalid(vec![problem]))?;
         let spec = networks::resolve(&world.snapshot, spec);
+        let spec = secrets::resolve(&world.snapshot, spec).map_err(AppError::Invalid)?;
         let spec = validate(spec).map_err(AppError::Invalid)?.into_inner();
         check_revision(world.snapshot.named(&spec.project, &spec.name), &spec.name, expected)?;
         Ok(preview::submit(&world.snapshot, &world.verdicts, &spec, new_id()?, clock::now()))
@@ -209,6 +213,7 @@ fn accepted(deployment: &Deployment, unchanged: bool) -> Accepted {
         name: deployment.spec.name.clone(),
         revision: deployment.revision,
         unchanged,
+        warnings: secrets::warnings(&deployment.spec.instance),
     }
 }
 

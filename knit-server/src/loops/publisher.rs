@@ -130,8 +130,12 @@ async fn write_out(app: &App, id: &NodeId) -> Result<Option<(Generation, Vec<u8>
         store::commit(write).await?;
         world.snapshot.nodes.insert(id.clone(), node);
     }
-    let sent = assignment::of_node(&world.snapshot, id, generation);
+    let mut sent = assignment::of_node(&world.snapshot, id, generation);
+    let node = world.snapshot.nodes.get(id).cloned();
     drop(world);
+    if let Some(node) = node {
+        app.seal_secrets(&mut sent.assignment, &node).await?;
+    }
     Ok(Some((generation, sign(app, &sent)?)))
 }
 

@@ -89,9 +89,10 @@ pub async fn put_spec(
 pub async fn put_instance(write: &mut Write, instance: &Instance) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO instances (id, deployment_id, slot, revision, attempt, node_id, spec_hash,
-                                retry, because)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-         ON CONFLICT (id) DO UPDATE SET retry = excluded.retry, because = excluded.because",
+                                retry, because, secrets)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         ON CONFLICT (id) DO UPDATE SET
+             retry = excluded.retry, because = excluded.because, secrets = excluded.secrets",
     )
     .bind(instance.id.as_str())
     .bind(instance.deployment.as_str())
@@ -102,6 +103,7 @@ pub async fn put_instance(write: &mut Write, instance: &Instance) -> Result<(), 
     .bind(instance.spec.as_str())
     .bind(i64::from(instance.retry))
     .bind(&instance.because)
+    .bind(to_json("secrets", &instance.secrets)?)
     .execute(&mut **write)
     .await
     .map_err(StoreError::Write)?;
@@ -131,7 +133,7 @@ type DeploymentRow = (
     String,
     String,
 );
-type InstanceRow = (String, String, i64, i64, i64, String, String, i64, String);
+type InstanceRow = (String, String, i64, i64, i64, String, String, i64, String, String);
 
 impl Store {
     /// Every deployment with its revisions.
@@ -169,7 +171,8 @@ impl Store {
 
     pub(super) async fn instances(&self) -> Result<Instances, StoreError> {
         let rows: Vec<InstanceRow> = sqlx::query_as(
-            "SELECT id, deployment_id, slot, revision, attempt, node_id, spec_hash, retry, because
+            "SELECT id, deployment_id, slot, revision, attempt, node_id, spec_hash, retry, because,
+                    secrets
              FROM instances",
         )
         .fetch_all(&self.read)
@@ -201,7 +204,7 @@ fn deployment(row: &DeploymentRow) -> Result<Deployment, StoreError> {
 }
 
 fn instance(row: InstanceRow) -> Result<Instance, StoreError> {
-    let (id, deployment, slot, revision, attempt, node, spec, retry, because) = row;
+    let (id, deployment, slot, revision, attempt, node, spec, retry, because, secrets) = row;
     Ok(Instance {
         id: parsed("instance", &id)?,
         deployment: parsed("deployment", &deployment)?,
@@ -212,5 +215,6 @@ fn instance(row: InstanceRow) -> Result<Instance, StoreError> {
         spec: parsed("spec hash", &spec)?,
         retry: retry != 0,
         because,
+        secrets: from_json("secrets", &secrets)?,
     })
 }

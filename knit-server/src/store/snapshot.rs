@@ -24,6 +24,7 @@ impl Store {
             observed: self.observed().await?,
             volumes: self.volumes().await?,
             networks: self.networks().await?,
+            secrets: self.secrets().await?,
             ..Snapshot::empty(cluster, started)
         })
     }

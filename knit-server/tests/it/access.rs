@@ -24,7 +24,7 @@ const OPEN: [&str; 6] = [
 ];
 
 /// What a viewer, a deployer and an operator of all projects may do; an admin may do the rest too.
-const VIEWER: [&str; 20] = [
+const VIEWER: [&str; 22] = [
     "GET /openapi.json",
     "GET /v1/whoami",
     "GET /v1/tokens",
@@ -41,12 +41,14 @@ const VIEWER: [&str; 20] = [
     "GET /v1/networks",
     "GET /v1/networks/{name}",
     "GET /v1/registries",
+    "GET /v1/secrets",
+    "GET /v1/secrets/{name}",
     "GET /v1/nodes",
     "GET /v1/nodes/{node}",
     "GET /v1/instances",
     "GET /v1/events",
 ];
-const DEPLOYER: [&str; 14] = [
+const DEPLOYER: [&str; 16] = [
     "POST /v1/deployments",
     "DELETE /v1/deployments/{name}",
     "POST /v1/deployments/{name}/rollback",
@@ -61,6 +63,8 @@ const DEPLOYER: [&str; 14] = [
     "POST /v1/registries",
     "DELETE /v1/registries/{host}",
     "POST /v1/registries/{host}/test",
+    "PUT /v1/secrets/{name}",
+    "DELETE /v1/secrets/{name}",
 ];
 const OPERATOR: [&str; 6] = [
     "PATCH /v1/nodes/{node}",
@@ -192,6 +196,7 @@ async fn each_role_may_do_what_the_table_says_and_only_where_its_token_holds() {
                 "/volumes",
                 "/networks",
                 "/registries",
+                "/secrets",
                 "/instances",
                 "/events",
                 "/projects/",

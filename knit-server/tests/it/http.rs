@@ -185,6 +185,8 @@ async fn the_document_lists_every_path_and_all_it_refers_to() {
             "/v1/registries",
             "/v1/registries/{host}",
             "/v1/registries/{host}/test",
+            "/v1/secrets",
+            "/v1/secrets/{name}",
             "/v1/tokens",
             "/v1/tokens/{id}",
             "/v1/volumes",

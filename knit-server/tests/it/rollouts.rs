@@ -44,6 +44,7 @@ async fn history(server: &Server) -> Vec<String> {
         let cause = match view.cause {
             Cause::Deploy => "deploy".to_owned(),
             Cause::Scale => "scale".to_owned(),
+            Cause::Secret { name, version } => format!("secret {name} {version}"),
             Cause::Restart => "restart".to_owned(),
             Cause::Rollback { to, of, automatic } => {
                 format!("{} from {of} to {to}", if automatic { "falls back" } else { "rollback" })

@@ -9,6 +9,7 @@ mod networks;
 mod nodes;
 mod projects;
 mod registries;
+mod secrets;
 mod status;
 mod tokens;
 mod volumes;

@@ -21,6 +21,9 @@ pub struct Accepted {
     pub revision: u64,
     /// Whether the spec equals the revision that was there already.
     pub unchanged: bool,
+    /// What whoever deploys should know, each a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A deployment as the API shows it.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Timestamp;
+use crate::id::SecretName;
 use crate::spec::DeploymentSpec;
 
 /// A rollout as the API shows it.
@@ -91,6 +92,12 @@ pub enum Cause {
         to: u64,
         of: u64,
         automatic: bool,
+    },
+    /// A secret has a new version.
+    Secret {
+        #[schema(value_type = String)]
+        name: SecretName,
+        version: u64,
     },
 }
 

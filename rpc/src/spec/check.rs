@@ -1,5 +1,6 @@
 //! What no single field can tell, and (in `text`) what single texts may hold.
 
+mod secrets;
 mod text;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use super::{DeploymentSpec, HostIp, Mode, Order, PortSpec, ProbeKind, Strategy};
 
 pub(super) use text::{
     destination, directory, host_path, hostname, log_driver, log_size, mount_path, network_name,
-    sysctl, tmpfs, url_path, user, volume_name,
+    sysctl, tmpfs, url_path, user, variable, volume_name,
 };
 
 /// Clashes within a spec: (field, sentence) each.
@@ -21,6 +22,7 @@ pub(super) fn clashes(spec: &DeploymentSpec) -> Vec<(String, String)> {
     }
     ports(spec, &mut problems);
     paths(spec, &mut problems);
+    secrets::clashes(spec, &mut problems);
     volumes(spec, &mut problems);
     networks(spec, &mut problems);
     privileges(spec, &mut problems);
@@ -108,7 +110,7 @@ pub(super) fn overlap(a: &PortSpec, b: &PortSpec) -> bool {
         && (a.host_ip == b.host_ip || a.host_ip == HostIp::Public || b.host_ip == HostIp::Public)
 }
 
-/// No two of templates, volumes and tmpfs at one path of the container.
+/// No two of templates, secrets, volumes and tmpfs at one path of the container.
 fn paths(spec: &DeploymentSpec, problems: &mut Problems) {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
     for (index, template) in spec.instance.templates.iter().enumerate() {
@@ -117,6 +119,16 @@ fn paths(spec: &DeploymentSpec, problems: &mut Problems) {
             problems.add(
                 format!("templates[{index}].destination"),
                 format!("two templates write {path}: {earlier} does already"),
+            );
+        }
+    }
+    let files: Vec<String> =
+        spec.instance.secrets.iter().map(|secret| secret.path().unwrap_or_default()).collect();
+    for (index, path) in files.iter().enumerate().filter(|(_, path)| !path.is_empty()) {
+        if let Some(earlier) = seen.insert(path, format!("secrets[{index}]")) {
+            problems.add(
+                format!("secrets[{index}].file"),
+                format!("{path} is taken: {earlier} is there already"),
             );
         }
     }

@@ -1,14 +1,15 @@
 //! What a node needs to know to make one container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Bytes, Cpus, HostMount, LogSpec, PortSpec, Span, TemplateSpec, VolumeMount, hash, is_false,
+    Bytes, Cpus, HostMount, LogSpec, OnChange, PortSpec, SecretUse, Span, TemplateSpec,
+    VolumeMount, hash, is_false,
 };
-use crate::id::SpecHash;
+use crate::id::{SecretName, SpecHash};
 
 /// What a node needs to know to make one container. Whatever changes here needs a new container;
 /// what can change without one stands in [`DeploymentSpec`].
@@ -31,6 +32,15 @@ pub struct InstanceSpec {
     pub ports: Vec<PortSpec>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<TemplateSpec>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretUse>,
+    /// The versions of those whose change takes new containers. The server fills them in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, u64>)]
+    pub secret_versions: BTreeMap<SecretName, u64>,
+    /// KiB that the secrets take on the wire, roughly, when they are large. The server fills it in.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub secret_kib: u32,
     /// Networks to join: Knit's own by name, else Docker's; the node's `knit` network when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<String>,
@@ -118,10 +128,31 @@ impl InstanceSpec {
         }
     }
 
+    /// Every secret that its containers get.
+    pub fn secret_names(&self) -> BTreeSet<SecretName> {
+        let listed = self.secrets.iter().map(|secret| secret.name.clone());
+        listed.chain(self.template_secrets()).collect()
+    }
+
+    /// Those whose change takes new containers: what is rendered is not rendered again.
+    pub fn pinned_secrets(&self) -> BTreeSet<SecretName> {
+        let listed = self.secrets.iter().filter(|one| one.on_change == OnChange::RollingRestart);
+        listed.map(|secret| secret.name.clone()).chain(self.template_secrets()).collect()
+    }
+
+    fn template_secrets(&self) -> BTreeSet<SecretName> {
+        self.templates.iter().flat_map(TemplateSpec::secrets).collect()
+    }
+
     /// Whether the instance shares its host's network, so that nothing is mapped.
     pub fn uses_host_network(&self) -> bool {
         self.networks.iter().any(|network| network == "host")
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What an instance takes of its node.

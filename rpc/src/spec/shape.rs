@@ -15,6 +15,7 @@ mod network;
 mod placement;
 mod ports;
 mod resources;
+mod secrets;
 mod templates;
 mod update;
 mod volumes;
@@ -117,6 +118,7 @@ fn read_instance(reader: &mut Reader, fields: &mut Fields<'_>) -> Option<Instanc
         env: fields.take("env").map(|(path, node)| env(reader, node, &path)).unwrap_or_default(),
         ports: ports::read(reader, fields),
         templates: templates::read(reader, fields),
+        secrets: secrets::read(reader, fields),
         networks: network::read(reader, fields),
         resources: optional(reader, fields, "resources", resources::read).unwrap_or_default(),
         volumes: volumes::read(reader, fields),

@@ -89,6 +89,7 @@ fn assignments() {
             revision: 1,
             spec: hash.clone(),
             policy: None,
+            secrets: std::collections::BTreeMap::new(),
             held: false,
         })
         .collect();
@@ -102,6 +103,7 @@ fn assignments() {
         networks: Vec::new(),
         remove_volumes: BTreeSet::new(),
         keep_images: BTreeSet::new(),
+        secrets: Vec::new(),
     };
     check("assignment", &assignment);
 }

@@ -36,6 +36,9 @@ args: [--listen, "8080"]
 env: [LEVEL=debug]
 ports: [{container_port: 8080, host_port: 80}]
 templates: [{destination: /etc/app.conf, content: x, mode: 0400, uid: 1, gid: 2}]
+secrets:
+  - {name: tls, file: /run/secrets/tls.key, mode: 0440, uid: 7, on_change: signal, signal: hup}
+  - {name: db, env: DB_PASSWORD}
 networks: [backend, knit]
 log: {driver: local, max_size: 5m, max_files: 2}
 resources: {cpu: 0.5, memory: 256m, disk: 2g, memory_max: 512m}
@@ -98,6 +101,10 @@ fn every_key_reaches_its_field() {
     assert_eq!(instance.volumes[0].path, "/data");
     assert!(instance.volumes[1].read_only && instance.volumes[1].shared);
     assert_eq!(instance.labels["team"], "web");
+    assert_eq!((instance.secrets[0].mode, instance.secrets[0].uid), (0o440, 7));
+    assert_eq!(instance.secrets[0].signal.as_deref(), Some("SIGHUP"));
+    assert_eq!(instance.secrets[1].env.as_deref(), Some("DB_PASSWORD"));
+    assert_eq!((instance.secrets[1].mode, instance.secrets[1].path()), (0o400, None));
     assert_eq!(instance.stop_signal.as_deref(), Some("SIGQUIT"));
     assert_eq!(instance.ulimits["nproc"], Ulimit { soft: 512, hard: -1 });
     assert_eq!(instance.ulimits["nofile"], Ulimit { soft: 1024, hard: 1024 });
@@ -121,6 +128,45 @@ fn a_spec_as_the_api_shows_it_is_a_manifest() {
         let json = serde_json::to_string(&spec).unwrap();
         assert_eq!(good(&json, Format::Json), spec, "{json}");
         assert_eq!(serde_json::from_str::<DeploymentSpec>(&json).unwrap(), spec, "{json}");
+    }
+}
+
+#[test]
+fn what_the_server_filled_in_is_taken_and_left_out() {
+    let text = r#"{"name": "a", "image": "b", "secrets": [{"name": "db"}],
+        "secret_versions": {"db": 3}, "secret_kib": 64}"#;
+    let spec = good(text, Format::Json);
+    assert!(spec.instance.secret_versions.is_empty());
+    assert_eq!(spec.instance.secret_kib, 0);
+}
+
+#[test]
+fn a_secret_that_cannot_be_given_so_says_why() {
+    for (line, told) in [
+        ("secrets: [{}]", "secrets[0].name: is missing"),
+        ("secrets: [{name: Db}]", "secret name \"Db\""),
+        ("secrets: [{name: a, nmae: b}]", "nmae"),
+        ("secrets: [{name: a, file: x}]", "must be an absolute path"),
+        ("secrets: [{name: a, env: ''}]", "is no name of a variable"),
+        ("secrets: [{name: a, file: /x, env: A}]", "a variable or a file, not both"),
+        ("secrets: [{name: a, env: A}, {name: b, env: A}]", "A is set already: by secrets[0]"),
+        ("env: {A: x}\nsecrets: [{name: a, env: A}]", "A is set already: by env"),
+        ("secrets: [{name: a, on_change: maybe}]", "must be rolling-restart, signal or none"),
+        ("secrets: [{name: a, on_change: signal}]", "sends which?"),
+        ("secrets: [{name: a, signal: HUP}]", "goes with on_change: signal alone"),
+        ("secrets: [{name: a, env: A, on_change: signal, signal: HUP}]", "keeps its variables"),
+        (
+            "secrets: [{name: a, file: /etc/a, on_change: signal, signal: HUP}]",
+            "must be directly in /run/secrets",
+        ),
+        ("secrets: [{name: a}, {name: a, env: A, on_change: none}]", "has one on_change"),
+        ("secrets: [{name: a}, {name: b, file: /run/secrets/a}]", "/run/secrets/a is taken"),
+        ("secrets: [{name: a}, {name: b, file: /run/secrets/c/d}]", "or outside of it"),
+        ("secrets: [{name: a}]\ntmpfs: /run/secrets", "nothing else"),
+        ("secrets: [{name: a}]\nvolumes: [{name: v, path: /run/secrets/v}]", "nothing else"),
+    ] {
+        let found = problems(line);
+        assert!(found.contains(told), "{line}\n{found}");
     }
 }
 

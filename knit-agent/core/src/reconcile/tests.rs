@@ -14,6 +14,7 @@ mod healing;
 mod model;
 mod policy;
 mod properties;
+mod secrets;
 mod stores;
 mod tables;
 mod walk;
@@ -46,9 +47,15 @@ pub(crate) fn wanted(deployment: &str, slot: u32, revision: u64, spec: InstanceS
         revision,
         spec: spec.hash(),
         policy: None,
+        secrets: BTreeMap::new(),
         held: false,
     };
-    Wanted { assigned, spec: Arc::new(spec), policy: Arc::new(RunPolicy::default()) }
+    Wanted {
+        assigned,
+        spec: Arc::new(spec),
+        policy: Arc::new(RunPolicy::default()),
+        secrets: Arc::default(),
+    }
 }
 
 pub(crate) fn desired(wanted: impl IntoIterator<Item = Wanted>) -> Desired {
@@ -109,6 +116,7 @@ fn names(actions: &[Action]) -> Vec<&'static str> {
         Action::Publish(_) => "publish",
         Action::Pull { .. } => "pull",
         Action::WriteFiles { .. } => "write",
+        Action::RefreshSecrets { .. } => "refresh",
         Action::EnsureNetwork { .. } => "ensure-network",
         Action::EnsureVolume { .. } => "ensure-volume",
         Action::RemoveNetwork(_) => "remove-network",

@@ -27,7 +27,7 @@ pub(super) fn body(plan: &ContainerPlan) -> ContainerCreateBody {
         image: Some(plan.image.clone()),
         entrypoint: some_unless_empty(&spec.command),
         cmd: some_unless_empty(&spec.args),
-        env: Some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        env: Some(env(plan)),
         labels: Some(plan.labels.clone().into_iter().collect()),
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: i64::try_from(plan.stop_grace).ok(),
@@ -38,6 +38,11 @@ pub(super) fn body(plan: &ContainerPlan) -> ContainerCreateBody {
         host_config: Some(host_config(plan, network)),
         ..ContainerCreateBody::default()
     }
+}
+
+fn env(plan: &ContainerPlan) -> Vec<String> {
+    let open = plan.spec.env.iter().map(|(key, value)| format!("{key}={value}"));
+    open.chain(plan.secret_env.iter().map(|(key, value)| format!("{key}={}", *value.0))).collect()
 }
 
 /// Whether a network is one that somebody made: only there containers have names of their own.

@@ -103,6 +103,7 @@ impl Reconciler {
             volumes: self.volumes.clone(),
             routes: if names_networks { host::routes() } else { Vec::new() },
             files: self.files.list(),
+            secrets: self.files.secrets.list(),
             published: self.published.clone().unwrap_or_default(),
             interfaces: host::addresses(&host::interfaces()),
             memory: Memory::default(),

@@ -21,6 +21,7 @@ pub(crate) fn config(state_dir: &Path, server: &Server) -> Config {
         policy: NodePolicy { host_network: true, ..NodePolicy::default() },
         nats_ca: None,
         state_dir: state_dir.to_owned(),
+        secrets_dir: state_dir.join("secrets"),
         mesh_socket: None,
         server: ServerConfig::Url(server.url()),
         docker_socket: String::new(),
@@ -78,6 +79,7 @@ pub(crate) fn instance(
         revision,
         spec: spec.hash(),
         policy: None,
+        secrets: std::collections::BTreeMap::new(),
         held: false,
     };
     (assigned, spec)

@@ -132,6 +132,7 @@ impl Server {
             networks: Vec::new(),
             remove_volumes: std::collections::BTreeSet::new(),
             keep_images: std::collections::BTreeSet::new(),
+            secrets: Vec::new(),
         }
     }
 

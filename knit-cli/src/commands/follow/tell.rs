@@ -62,7 +62,11 @@ pub(super) fn lines(view: &DeploymentView) -> Vec<(String, String)> {
 fn way_back(rollout: &RolloutView) -> Option<String> {
     let (to, of) = match rollout.cause {
         Cause::Rollback { to, of, automatic: true } => (to, of),
-        Cause::Rollback { .. } | Cause::Deploy | Cause::Scale | Cause::Restart => return None,
+        Cause::Rollback { .. }
+        | Cause::Deploy
+        | Cause::Scale
+        | Cause::Restart
+        | Cause::Secret { .. } => return None,
     };
     let why = rollout.message.as_deref().map(|why| format!(": {}", printable(why)));
     let text = format!("revision {of} is given up, back to {to}{}", why.unwrap_or_default());

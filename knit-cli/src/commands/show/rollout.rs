@@ -29,12 +29,15 @@ pub(in crate::commands) fn rollout_line(
         Some(ended) => format!("ended {}", ago(now, ended)),
         None => format!("began {}", ago(now, rollout.started_at)),
     };
-    let way = match rollout.cause {
+    let way = match &rollout.cause {
         Cause::Rollback { to, of, automatic: true } => {
             format!("revision {of} was given up, back to {to}")
         }
         Cause::Rollback { to, .. } => format!("back to {to}, as revision {revision}"),
         Cause::Deploy | Cause::Scale | Cause::Restart => format!("to revision {revision}"),
+        Cause::Secret { name, version } => {
+            format!("to revision {revision}, for secret {name} version {version}")
+        }
     };
     let progress = if rollout.state.is_end() {
         String::new()

@@ -33,8 +33,14 @@ pub(super) fn runtime() -> &'static Runtime {
 impl Cluster {
     /// Starts a cluster and waits until every node is ready.
     pub(crate) fn start(instance: &str, nodes: u8) -> Self {
+        Self::start_with(instance, nodes, &[])
+    }
+
+    /// The same with more said to `knit` before its command.
+    pub(crate) fn start_with(instance: &str, nodes: u8, options: &[&str]) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "these tests make hosts: run them as root");
         let spec = ChildSpec::new("knit dev", KNIT)
+            .args(options.iter().copied())
             .args(["dev", "--instance", instance, "--nodes", &nodes.to_string()])
             .own_group()
             .death_signal(Signal::SIGTERM);
@@ -156,7 +162,7 @@ impl Cluster {
         stdout(&output)
     }
 
-    fn with_input(&self, node: u8, command: &[&str], input: &str) -> Output {
+    pub(crate) fn with_input(&self, node: u8, command: &[&str], input: &str) -> Output {
         let mut child = Command::new("timeout")
             .args([COMMAND_SECONDS_MAX, KNIT, "dev", "--instance", &self.instance, "exec"])
             .args([&node.to_string(), "--"])

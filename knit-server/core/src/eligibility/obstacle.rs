@@ -35,6 +35,8 @@ pub enum Obstacle<'a> {
         message: Option<&'a str>,
     },
     Adopting,
+    /// Its agent is too old to take secrets.
+    NoSecrets,
     Cordoned,
     Draining,
     Short {
@@ -119,6 +121,7 @@ impl Obstacle<'_> {
             | Self::Policy { .. }
             | Self::State { .. }
             | Self::Adopting
+            | Self::NoSecrets
             | Self::Cordoned
             | Self::Draining
             | Self::DataElsewhere { .. }
@@ -148,6 +151,7 @@ impl Obstacle<'_> {
             Self::Adopting => {
                 "it runs what this server does not know yet; taking that in".to_owned()
             }
+            Self::NoSecrets => "its agent cannot take secrets (upgrade it)".to_owned(),
             Self::Cordoned => "it is cordoned".to_owned(),
             Self::Draining => "it is draining".to_owned(),
             Self::Short { resource, .. } => format!("not enough {}", resource.name()),
@@ -194,6 +198,7 @@ impl Obstacle<'_> {
             | Self::Where(_)
             | Self::Policy { .. }
             | Self::Adopting
+            | Self::NoSecrets
             | Self::Port { .. }
             | Self::TooLarge { .. }
             | Self::DataElsewhere { .. }
@@ -221,6 +226,7 @@ impl Obstacle<'_> {
             Self::Policy { is_told: false, .. } => "upgrade its agent".to_owned(),
             Self::State { .. } => "it must become ready".to_owned(),
             Self::Adopting => "what it runs must be taken in, which happens by itself".to_owned(),
+            Self::NoSecrets => format!("upgrade knit-agent on {node}, and let it register"),
             Self::Cordoned => format!("let it work again: `knit node uncordon {node}`"),
             Self::Draining => format!("let it work again: `knit node undrain {node}`"),
             Self::Short { resource, needs, free, .. } => {
@@ -264,7 +270,10 @@ impl Obstacle<'_> {
             Self::Port { .. } => (2, 0),
             Self::Cordoned | Self::Draining => (3, 0),
             Self::Label { .. } | Self::Where(_) | Self::Policy { .. } => (4, 0),
-            Self::State { .. } | Self::Adopting | Self::CapacityUnknown { .. } => (5, 0),
+            Self::State { .. }
+            | Self::Adopting
+            | Self::NoSecrets
+            | Self::CapacityUnknown { .. } => (5, 0),
             Self::TooLarge { .. } => (6, 0),
             Self::DataElsewhere { .. } | Self::DataApart { .. } | Self::DataLeaving { .. } => {
                 (7, 0)

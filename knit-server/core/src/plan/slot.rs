@@ -12,6 +12,7 @@ use super::walk::{Walk, WantedSlot};
 use crate::eligibility;
 use crate::placement::{Chooser, Wanted};
 use crate::rollout::{self, Target};
+use crate::secrets;
 use crate::snapshot::{Deployment, Instance};
 
 /// Attempts that each epoch may make at one slot of one revision: a server that forgot starts
@@ -153,6 +154,11 @@ impl<'a> Planner<'a> {
             spec: target.spec_hash.clone(),
             retry: false,
             because: choice.because,
+            secrets: secrets::of_new_instance(
+                self.snapshot,
+                &deployment.spec.project,
+                &target.spec.instance,
+            ),
         })
     }
 

@@ -6,10 +6,10 @@ use knit_rpc::id::{DeploymentName, ProjectName};
 use knit_rpc::spec::{Mode, REPLICAS_MAX};
 use knit_runtime::clock;
 use knit_server_core::access::Actor;
-use knit_server_core::{Deployment, revise};
+use knit_server_core::{Deployment, revise, secrets};
 
 use super::super::bounds::problem;
-use super::super::{App, AppError};
+use super::super::{App, AppError, World};
 use super::{accepted, check_privileges, check_revision, no_deployment};
 
 /// One thing that somebody wants of a deployment.
@@ -43,16 +43,31 @@ impl App {
             return Err(AppError::NotFound(no_deployment(project, name)));
         };
         check_revision(Some(&known), name, expected)?;
-        let Some(after) = change.of(&known, clock::now())? else {
+        let Some(mut after) = change.of(&known, clock::now())? else {
             return Ok(accepted(&known, true));
         };
         if let Change::Rollback(_) = change {
             check_privileges(actor, &after.spec)?;
+            revive(&world, &mut after)?;
         }
         let accepted = accepted(&after, false);
         self.take(&mut world, Some(&known), after).await?;
         Ok(accepted)
     }
+}
+
+/// An earlier revision may name versions of secrets whose values are gone.
+fn revive(world: &World, after: &mut Deployment) -> Result<(), AppError> {
+    let spec = secrets::revived(&world.snapshot, after.spec.clone()).map_err(AppError::Invalid)?;
+    if spec != after.spec {
+        after.spec_hash = spec.instance.hash();
+        if let Some(newest) = after.revisions.get_mut(&after.revision) {
+            newest.spec = spec.clone();
+            newest.spec_hash = after.spec_hash.clone();
+        }
+        after.spec = spec;
+    }
+    Ok(())
 }
 
 impl Change {

@@ -116,6 +116,10 @@ impl App {
         node.subnet = Some(self.subnet_for(&world.snapshot, request, &node)?);
         let sealed_to = node.sealing_key.take();
         node.sealing_key.clone_from(&request.sealing_key);
+        if sealed_to.is_some() && sealed_to != node.sealing_key {
+            // What was sealed to the former key is of no use to it: all is sent anew.
+            node.generation = assignment::next(node.generation, world.snapshot.epoch);
+        }
         let epoch = notice_forgotten(&world.snapshot, &mut node, request.applied);
         let mut write = self.store.begin().await?;
         put(&mut write, &node, epoch).await?;
@@ -130,9 +134,6 @@ impl App {
         world.rejected.remove(&node.id);
         if is_new {
             tracing::info!(node.id = %node.id, name = node.name(), "a node joined");
-        }
-        if sealed_to != request.sealing_key {
-            world.mark_all();
         }
         world.snapshot.epoch = epoch.unwrap_or(world.snapshot.epoch);
         world.snapshot.nodes.insert(node.id.clone(), node.clone());

@@ -77,6 +77,7 @@ async fn every_row_is_read_back_as_it_was_written() {
         spec: spec("v2").instance.hash(),
         retry: true,
         because: "its data is there".to_owned(),
+        secrets: [("db".parse().expect("a name"), 3)].into(),
     };
     let volume = Volume { node: node(1).id, created_at: NOW, removing: true };
     let name = VolumeName::parse("shop/db.1").unwrap();

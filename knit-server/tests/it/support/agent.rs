@@ -49,6 +49,8 @@ struct State {
     /// Nodes that it does not reach when it is asked to.
     unreached: BTreeSet<NodeId>,
     volumes: BTreeSet<VolumeName>,
+    /// Tells the sealing key after the first was lost from that.
+    keys_lost: u8,
     /// How often the host was booted.
     boots: u32,
     /// Whether something about the node changed since it told of it.
@@ -83,7 +85,12 @@ impl Disk {
 
     /// Opens what is sealed to this node.
     pub(crate) fn opening_key(&self) -> OpeningKey {
-        OpeningKey::from_bytes([self.n; 32])
+        OpeningKey::from_bytes([self.n ^ self.with(|state| state.keys_lost); 32])
+    }
+
+    /// The next registration is with another sealing key.
+    pub(crate) fn lose_opening_key(&self) {
+        self.with(|state| state.keys_lost = 0x80);
     }
 
     pub(crate) fn label(&self, key: &str, value: &str) {
@@ -124,6 +131,18 @@ impl Disk {
         })
     }
 
+    /// The signed assignment that it holds, as it came.
+    pub(crate) fn held_bytes(&self) -> Vec<u8> {
+        self.with(|state| state.held.clone()).unwrap_or_default()
+    }
+
+    /// What that says.
+    pub(crate) fn held(&self) -> Option<NodeAssignment> {
+        let bytes = self.held_bytes();
+        let server_key = self.with(|state| state.server_key.clone());
+        signed::verify(&server_key, Context::Assignment, &bytes).ok()
+    }
+
     /// Ids of what runs.
     pub(crate) fn running(&self) -> Vec<InstanceId> {
         self.with(|state| state.running.keys().cloned().collect())
@@ -162,6 +181,7 @@ impl Disk {
     }
 
     pub(crate) fn request(&self) -> RegisterRequest {
+        let sealing_key = self.opening_key().sealing_key();
         let mut state = self.state.lock().expect("nobody panicked");
         // Two requests within a millisecond are told apart, so that no test depends on its pace.
         state.asked_at = clock::now().max(state.asked_at.plus(Duration::from_millis(1)));
@@ -180,7 +200,7 @@ impl Disk {
             labels: state.labels.clone(),
             host_networks: Vec::new(),
             subnet: None,
-            sealing_key: Some(self.opening_key().sealing_key()),
+            sealing_key: Some(sealing_key),
             join: None,
             former: None,
         }

@@ -24,6 +24,14 @@ pub(in crate::spec) fn destination(text: String) -> Result<String, String> {
     Ok(text)
 }
 
+/// The name of an environment variable.
+pub(in crate::spec) fn variable(text: String) -> Result<String, String> {
+    if text.is_empty() || text.contains(['=', '\0', '\n']) {
+        return Err(format!("{text:?} is no name of a variable"));
+    }
+    Ok(text)
+}
+
 /// A name as Docker gives networks.
 pub(in crate::spec) fn network_name(text: &str) -> Result<(), String> {
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());

@@ -54,6 +54,8 @@ fn every_example_of_the_page_parses_and_every_key_stands_there() {
             "network",
             "project",
             "health.ready.exec",
+            "secret_versions",
+            "secret_kib",
             "health.alive.http",
             "health.alive.tcp",
             "health.alive.interval",

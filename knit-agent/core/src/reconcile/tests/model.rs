@@ -18,7 +18,14 @@ pub(super) fn carry_out(
         match action {
             Action::Publish(ports) => observed.published.clone_from(ports),
             Action::Pull { image, .. } => _ = observed.images.insert(image.clone()),
-            Action::WriteFiles { instance } => _ = observed.files.insert(instance.clone()),
+            Action::WriteFiles { instance } => {
+                observed.files.insert(instance.clone());
+                note_secrets(instance, desired, observed);
+            }
+            Action::RefreshSecrets { instance, container, signals } => {
+                assert!(find(container, observed).state.is_up() && !signals.is_empty());
+                note_secrets(instance, desired, observed);
+            }
             Action::EnsureNetwork { network, .. } => ensure_network(network, observed),
             Action::EnsureVolume { volume, .. } => {
                 let name = &volume.labels[crate::volume::LABEL_VOLUME];
@@ -48,11 +55,21 @@ pub(super) fn carry_out(
             Action::Remove { container, .. } => {
                 observed.containers.retain(|other| other.id != *container);
             }
-            Action::RemoveFiles { instance } => _ = observed.files.remove(instance),
+            Action::RemoveFiles { instance } => {
+                observed.files.remove(instance);
+                observed.secrets.remove(instance);
+            }
             Action::Fail { instance, reason } => {
                 observed.memory.blocked(instance, reason.clone(), now);
             }
         }
+    }
+}
+
+fn note_secrets(instance: &InstanceId, desired: &Desired, observed: &mut Observed) {
+    let wanted = &desired.instances[instance];
+    if wanted.has_secret_files() {
+        observed.secrets.insert(instance.clone(), wanted.secret_versions());
     }
 }
 

@@ -48,6 +48,7 @@ fn assigned(networks: &[&str], known: Vec<NetworkSpec>) -> Desired {
         networks: known,
         remove_volumes: BTreeSet::new(),
         keep_images: BTreeSet::new(),
+        secrets: Vec::new(),
     };
     Desired::of(&assignment).unwrap()
 }

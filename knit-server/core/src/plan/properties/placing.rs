@@ -179,6 +179,7 @@ proptest! {
                     spec: deployment.spec_hash.clone(),
                     retry: false,
                     because: choice.because,
+                    secrets: BTreeMap::new(),
                 });
             }
         }

@@ -199,6 +199,7 @@ fn takes(action: &Action, rng: &mut Rng) -> Duration {
         Action::Stop { .. } | Action::GiveUp { .. } => rng.below(5),
         Action::Publish(_)
         | Action::WriteFiles { .. }
+        | Action::RefreshSecrets { .. }
         | Action::RemoveFiles { .. }
         | Action::EnsureNetwork { .. }
         | Action::EnsureVolume { .. }
