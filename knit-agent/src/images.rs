@@ -25,6 +25,8 @@ struct State {
     remembered: Remembered,
     using: BTreeSet<String>,
     saved_at: Option<Instant>,
+    /// Pulls since the agent started.
+    pulls: u64,
 }
 
 impl Images {
@@ -46,7 +48,13 @@ impl Images {
     pub fn pulled(&self, name: &str, id: String) {
         let mut state = self.lock();
         state.remembered.pulled(name, id, knit_runtime::clock::now());
+        state.pulls += 1;
         self.save(&mut state);
+    }
+
+    /// How many were pulled since the agent started: when it grows, another image is here.
+    pub fn pulls(&self) -> u64 {
+        self.lock().pulls
     }
 
     /// Notes what instances use now, and what is here at all.

@@ -26,8 +26,8 @@ struct Upkeep {
     shared: Arc<Shared>,
     engine: Arc<dyn Engine>,
     ticks: Ticks,
-    /// When images were looked at, and with which assignment.
-    looked: Option<(Instant, Generation)>,
+    /// When images were looked at, with which assignment, and after how many pulls.
+    looked: Option<(Instant, Generation, u64)>,
     said_full: Option<Instant>,
 }
 
@@ -74,9 +74,10 @@ impl Upkeep {
     }
 
     async fn look_at_images(&mut self, disk: Amount, root: PathBuf) -> Result<(), EngineError> {
-        let applied = self.shared.applied();
-        let is_fresh =
-            self.looked.is_some_and(|(at, with)| at.elapsed() < IMAGES_EVERY && with == applied);
+        let (applied, pulls) = (self.shared.applied(), self.shared.images.pulls());
+        let is_fresh = self.looked.is_some_and(|(at, with, after)| {
+            at.elapsed() < IMAGES_EVERY && (with, after) == (applied, pulls)
+        });
         let is_full = disk.is_over(self.shared.config.garbage.high);
         if is_fresh && !is_full {
             return Ok(());
@@ -91,7 +92,7 @@ impl Upkeep {
             self.collect(disk, &here, root).await?;
         }
         self.tell(&self.engine.images().await?);
-        self.looked = Some((Instant::now(), applied));
+        self.looked = Some((Instant::now(), applied, pulls));
         Ok(())
     }
 
