@@ -67,11 +67,12 @@ pub struct Tunnel {
 impl Tunnel {
     /// Connects; returns once the other host has let us in.
     pub async fn open(target: &Target, remote_socket: &Path) -> Result<Self, SshError> {
-        let connection = Connection::open(target, |command, socket| {
+        let add = |command: &mut Command, socket: &Path| {
             // A connection of its own, so that the socket ends with it.
             command.args(["-o", "ControlMaster=no", "-o", "ControlPath=none"]);
             command.arg("-L").arg(format!("{}:{}", socket.display(), remote_socket.display()));
-        });
+        };
+        let connection = Connection::open(target, add, is_listened_on);
         Ok(Self { connection: connection.await? })
     }
 
@@ -91,9 +92,11 @@ pub struct Master {
 impl Master {
     /// Connects; returns once the other host has let us in.
     pub async fn open(target: &Target) -> Result<Self, SshError> {
-        let connection = Connection::open(target, |command, socket| {
+        let add = |command: &mut Command, socket: &Path| {
             command.args(["-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-S"]).arg(socket);
-        });
+        };
+        // ssh puts that one in its place when it takes connections already.
+        let connection = Connection::open(target, add, Path::exists);
         Ok(Self { target: target.clone(), connection: connection.await? })
     }
 
@@ -101,6 +104,8 @@ impl Master {
     pub fn command(&self, remote: &str) -> Command {
         let mut command = Command::new(program());
         command.args(["-T", "-o", "ControlMaster=no", "-S"]).arg(&self.connection.socket);
+        // When the master is gone ssh would connect anew: to the usual port, maybe another machine.
+        command.args(["-o", "ProxyCommand=false"]);
         command.arg("--").arg(self.target.destination()).arg(remote).kill_on_drop(true);
         command
     }
@@ -118,6 +123,7 @@ impl Connection {
     async fn open(
         target: &Target,
         add: impl FnOnce(&mut Command, &Path),
+        is_ready: impl Fn(&Path) -> bool,
     ) -> Result<Self, SshError> {
         let directory = Directory::make()?;
         let socket = directory.0.join("s");
@@ -136,7 +142,7 @@ impl Connection {
         let started = spawner::spawn(command, Signal::SIGTERM).await;
         let mut ssh = started.map_err(|source| SshError::Start { program: program(), source })?;
         // Its socket is there once we are let in; how long that takes is up to who types.
-        while !socket.exists() {
+        while !is_ready(&socket) {
             tokio::select! {
                 status = ssh.wait() => {
                     let (target, status) = (target.to_string(), status.unwrap_or_default());
@@ -147,6 +153,18 @@ impl Connection {
         }
         Ok(Self { socket, _ssh: ssh, _directory: directory })
     }
+}
+
+/// Whether a socket takes connections: its file is there a moment before it does. To connect would
+/// open a stream to the other host.
+fn is_listened_on(socket: &Path) -> bool {
+    /// In hexadecimal, the flag of a socket that listens.
+    const LISTENS: &str = "00010000";
+    let Ok(sockets) = std::fs::read_to_string("/proc/net/unix") else { return socket.exists() };
+    sockets.lines().any(|line| {
+        let path = line.find('/').map(|at| Path::new(&line[at..]));
+        line.split_whitespace().nth(3) == Some(LISTENS) && path == Some(socket)
+    })
 }
 
 fn program() -> String {
@@ -194,6 +212,25 @@ fn sweep(place: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_is_ready_once_it_is_listened_on() {
+        use std::os::fd::AsRawFd as _;
+
+        use nix::sys::socket::{
+            AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+        };
+
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("s");
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let bound = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        assert!(!is_listened_on(&path));
+        bind(bound.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        assert!(path.exists() && !is_listened_on(&path));
+        listen(&bound, Backlog::new(1).unwrap()).unwrap();
+        assert!(is_listened_on(&path));
+    }
 
     #[test]
     fn what_a_killed_process_left_is_swept_and_the_livings_is_not() {

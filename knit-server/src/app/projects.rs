@@ -96,7 +96,13 @@ impl App {
             return Err(AppError::Conflict(why));
         }
         store::projects::remove(&mut write, name).await?;
+        // Nor does a session open what is made under this name later.
+        let vouched = self.sessions.vouched_for(name);
+        for session in &vouched {
+            store::sessions::remove(&mut write, session).await?;
+        }
         store::commit(write).await?;
+        self.sessions.forget(&vouched);
         world.projects.remove(name);
         drop(changing);
         tracing::info!(project = %name, "a project was removed");

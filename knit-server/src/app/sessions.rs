@@ -11,7 +11,8 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
-use knit_rpc::id::TokenId;
+use knit_rpc::access::Scope;
+use knit_rpc::id::{ProjectName, TokenId};
 use knit_runtime::clock;
 use knit_server_core::access::Actor;
 use knit_server_core::browser::is_over;
@@ -95,6 +96,20 @@ impl Sessions {
     pub(super) fn forget_token(&self, id: &TokenId) {
         let is_of = |holder: &SessionHolder| matches!(holder, SessionHolder::Token(of) if of == id);
         self.change(|held| held.retain(|_, session| !is_of(&session.holder)));
+    }
+
+    /// Those of people whom a provider vouched for in a project among others named.
+    pub(super) fn vouched_for(&self, project: &ProjectName) -> Vec<SessionDigest> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let names = |session: &&StoredSession| match &session.holder {
+            SessionHolder::Vouched(by) => by.scope != Scope::All && by.scope.has(project),
+            SessionHolder::Token(_) => false,
+        };
+        held.values().filter(names).map(|session| session.digest).collect()
+    }
+
+    pub(super) fn forget(&self, sessions: &[SessionDigest]) {
+        self.change(|held| held.retain(|digest, _| !sessions.contains(digest)));
     }
 
     fn get(&self, digest: &SessionDigest) -> Option<StoredSession> {

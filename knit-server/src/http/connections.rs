@@ -33,7 +33,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Connections at once, at most, of one listener.
 const CONNECTIONS_MAX: usize = 4096;
-/// Of one address.
+/// Of one address, or of one user of this host.
 const CONNECTIONS_OF_ADDRESS_MAX: usize = 256;
 
 /// What a connection may take.
@@ -65,7 +65,7 @@ where
             () = stop.cancelled() => break,
         };
         let origin = L::origin(&stream, &address);
-        let Some(place) = crowd.enter(origin.ip(), bounds.of_address) else { continue };
+        let Some(place) = crowd.enter(who(origin), bounds.of_address) else { continue };
         let router = router.clone();
         let service = service_fn(move |request| respond(router.clone(), origin, request));
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
@@ -89,38 +89,53 @@ async fn respond(
     router.oneshot(request).await
 }
 
-/// Who is connected, by address; processes of this host count as one.
+/// Whose connections are counted together; those of root on this host are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Address(IpAddr),
+    User(u32),
+}
+
+fn who(origin: Origin) -> Option<Who> {
+    match origin {
+        Origin::Tcp(address) => Some(Who::Address(address.ip())),
+        Origin::Unix { uid: 0 } => None,
+        Origin::Unix { uid } => Some(Who::User(uid)),
+    }
+}
+
+/// Who is connected.
 #[derive(Debug, Default, Clone)]
 struct Crowd(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
-    by_address: BTreeMap<IpAddr, usize>,
+    by_who: BTreeMap<Who, usize>,
 }
 
 /// One connection's place; given back when it is dropped.
 #[derive(Debug)]
 struct Place {
     crowd: Crowd,
-    address: Option<IpAddr>,
+    who: Option<Who>,
 }
 
 impl Crowd {
-    fn enter(&self, address: Option<IpAddr>, of_address_max: usize) -> Option<Place> {
+    fn enter(&self, who: Option<Who>, of_one_max: usize) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.all >= CONNECTIONS_MAX {
             return None;
         }
-        if let Some(address) = address {
-            let of_address = counts.by_address.entry(address).or_default();
-            if *of_address >= of_address_max {
+        if let Some(who) = who {
+            let of_one = counts.by_who.entry(who).or_default();
+            if *of_one >= of_one_max {
                 return None;
             }
-            *of_address += 1;
+            *of_one += 1;
         }
         counts.all += 1;
-        Some(Place { crowd: self.clone(), address })
+        Some(Place { crowd: self.clone(), who })
     }
 }
 
@@ -128,11 +143,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.all -= 1;
-        let Some(address) = self.address else { return };
-        if let Some(of_address) = counts.by_address.get_mut(&address) {
-            *of_address -= 1;
-            if *of_address == 0 {
-                counts.by_address.remove(&address);
+        let Some(who) = self.who else { return };
+        if let Some(of_one) = counts.by_who.get_mut(&who) {
+            *of_one -= 1;
+            if *of_one == 0 {
+                counts.by_who.remove(&who);
             }
         }
     }
@@ -144,13 +159,15 @@ mod tests {
 
     #[test]
     fn one_address_keeps_no_other_out() {
-        let (crowd, one, other) = (Crowd::default(), [10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let one = Who::Address([10, 0, 0, 1].into());
+        let (crowd, other) = (Crowd::default(), Who::Address([10, 0, 0, 2].into()));
         let places: Vec<_> = (0..3).map_while(|_| crowd.enter(Some(one), 2)).collect();
         assert_eq!(places.len(), 2);
         assert!(crowd.enter(Some(other), 2).is_some());
-        assert!(crowd.enter(None, 0).is_some(), "root on this host has no address");
+        assert!(crowd.enter(who(Origin::Unix { uid: 1000 }), 1).is_some());
+        assert!(crowd.enter(who(Origin::Unix { uid: 0 }), 0).is_some(), "root on this host");
         drop(places);
         assert!(crowd.enter(Some(one), 2).is_some());
-        assert!(crowd.0.lock().unwrap().by_address.is_empty(), "nothing is kept of who left");
+        assert!(crowd.0.lock().unwrap().by_who.is_empty(), "nothing is kept of who left");
     }
 }

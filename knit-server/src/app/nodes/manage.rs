@@ -101,7 +101,11 @@ impl App {
         };
         let mut write = self.store.begin().await?;
         store::nodes::remove(&mut write, id, last, now).await?;
-        store::revocations::put(&mut write, &node.nkey, &revocation).await?;
+        // One that has not registered with this server yet has none that is known.
+        let key = Some(&node.nkey).filter(|nkey| !nkey.is_empty());
+        if let Some(nkey) = key {
+            store::revocations::put(&mut write, nkey, &revocation).await?;
+        }
         if let Some(actor) = rejected_by {
             store::joining::reject(&mut write, id, &actor.name, now).await?;
         }
@@ -121,7 +125,9 @@ impl App {
         snapshot.volumes.retain(|name, _| !volumes.contains(name));
         world.last_reports.remove(id);
         world.removed.insert(id.clone(), last);
-        world.revocations.insert(node.nkey.clone(), revocation);
+        if let Some(nkey) = key {
+            world.revocations.insert(nkey.clone(), revocation);
+        }
         if rejected_by.is_some() {
             world.rejected.insert(id.clone());
         }

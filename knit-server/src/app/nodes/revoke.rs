@@ -22,6 +22,11 @@ const TELL_MAX: Duration = Duration::from_secs(5);
 impl App {
     /// Waits until NATS refuses a key; says why when it does not do so in time.
     pub(super) async fn until_cut_off(&self, nkey: &str) -> NodeRemoved {
+        if nkey.is_empty() {
+            let message = "this server has forgotten the node's key: the NATS token that it has holds \
+                           for what is left of its day, for its own subjects";
+            return NodeRemoved { cut_off: false, message: Some(message.to_owned()) };
+        }
         let until = self.world().await.revocations.get(nkey).map_or(0, |one| one.until);
         let mut told = self.cut_off.subscribe();
         let refuses = |told: &CutOff| match told {
@@ -32,7 +37,7 @@ impl App {
         let waited = timeout(FAREWELL_MAX + TELL_MAX, told.wait_for(refuses)).await;
         drop(waited);
         let message = match &*told.borrow() {
-            CutOff::Told(keys) if keys.contains_key(nkey) => None,
+            CutOff::Told(keys) if keys.get(nkey).is_some_and(|refused| *refused >= until) => None,
             CutOff::Told(_) => Some("NATS has not refused it yet: it is tried on".to_owned()),
             CutOff::NotUp => Some("NATS is not up: it refuses the node once it is".to_owned()),
             CutOff::Failed(why) => Some(format!(

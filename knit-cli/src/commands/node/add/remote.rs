@@ -144,9 +144,10 @@ impl<'a> Remote<'a> {
     /// Shows what the script says.
     async fn relay(&self, stderr: ChildStderr) -> Told {
         let mut told = Told::default();
-        let mut lines = BufReader::new(stderr).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let line = printable(&line);
+        // Not every program over there speaks UTF-8.
+        let mut lines = BufReader::new(stderr).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let line = printable(&String::from_utf8_lossy(&line));
             if let Some(step) = line.strip_prefix(STEP) {
                 self.progress.step(step);
                 step.clone_into(&mut told.step);

@@ -112,10 +112,14 @@ check_tunnel() {
 
 check_ports() {
     ! mesh_answers || return 0
+    # A sidecar that was here before has left its interface, which it takes up again.
+    [ ! -e "$SECRET" ] || return 0
     has ss || return 0
-    holder=$(ss -Hlunp 'sport = :51820' 2>/dev/null | sed -n 's/.*users:((\("[^"]*"\).*/\1/p' | head -n 1)
-    [ -z "$(ss -Hlun 'sport = :51820' 2>/dev/null)" ] ||
-        fail "UDP port 51820 is WireGuard's, and ${holder:-the kernel} has it: free it, or write listen_port = PORT into $ETC/mesh.toml"
+    port=$(sed -n 's/^listen_port *= *\([0-9][0-9]*\).*/\1/p' "$ETC/mesh.toml" 2>/dev/null | head -n 1)
+    port=${port:-51820}
+    holder=$(ss -Hlunp "sport = :$port" 2>/dev/null | sed -n 's/.*users:((\("[^"]*"\).*/\1/p' | head -n 1)
+    [ -z "$(ss -Hlun "sport = :$port" 2>/dev/null)" ] ||
+        fail "UDP port $port is WireGuard's, and ${holder:-the kernel} has it: free it, or write listen_port = PORT into $ETC/mesh.toml"
 }
 
 # --- What it needs -------------------------------------------------------------------------------
@@ -186,9 +190,12 @@ put_debs() {
     step "installing packages"
     set -- "$debs"/knit-agent_*.deb "$debs"/meshctl_*.deb
     { [ -e "$1" ] && [ -e "$2" ]; } || fail "$debs has no knit-agent_*.deb and meshctl_*.deb"
-    # apt wants a path, and its own user to read it.
-    chmod 755 "$debs"
-    apt_get install "$1" "$2"
+    # apt wants a path that its own user may read.
+    shown=$(mktemp -d)
+    chmod 755 "$shown"
+    cp "$1" "$2" "$shown/"
+    apt_get install "$shown"/*.deb
+    rm -rf "$shown"
     # What an earlier join put beside them would go before them.
     for program in meshctl knit-agent; do rm -f "/usr/local/bin/$program"; done
     for unit in wg-mesh knit-agent; do
@@ -239,21 +246,20 @@ put_file() {
     mv -f "$temporary" "$1"
 }
 
+# put_key FILE KEY VALUE: the key's line anew, before any table; the rest of the file stays.
+put_key() {
+    { printf '%s = %s\n' "$2" "$3" && { grep -v "^$2 *=" "$1" || true; }; } | put_file "$1" 644
+}
+
 configure() {
     mkdir -p "$ETC"
     chmod 755 "$ETC"
-    if [ ! -e "$ETC/mesh.toml" ] || [ -n "$seeds" ]; then
-        {
-            echo '# The mesh sidecar: each flag of meshctl join is a key, dashes as underscores.'
-            [ -z "$seeds" ] || printf 'seed = [%s]\n' "$seeds"
-        } | put_file "$ETC/mesh.toml" 644
-    fi
-    if [ ! -e "$ETC/agent.toml" ] || [ -n "$name" ]; then
-        {
-            echo '# The agent: each flag of knit-agent run is a key, dashes as underscores.'
-            [ -z "$name" ] || printf 'name = "%s"\n' "$name"
-        } | put_file "$ETC/agent.toml" 644
-    fi
+    [ -e "$ETC/mesh.toml" ] ||
+        echo '# The mesh sidecar: each flag of meshctl join is a key, dashes as underscores.' | put_file "$ETC/mesh.toml" 644
+    [ -e "$ETC/agent.toml" ] ||
+        echo '# The agent: each flag of knit-agent run is a key, dashes as underscores.' | put_file "$ETC/agent.toml" 644
+    [ -z "$seeds" ] || put_key "$ETC/mesh.toml" seed "[$seeds]"
+    [ -z "$name" ] || put_key "$ETC/agent.toml" name "\"$name\""
 }
 
 join_mesh() {
