@@ -16,7 +16,6 @@ use knit_agent_core::container::file_name;
 use knit_agent_core::template::{self, TemplateError};
 use knit_agent_core::{Wanted, template::NodeContext};
 use knit_rpc::id::{InstanceId, SecretName};
-use knit_rpc::spec::TemplateSpec;
 use secrets::{SecretError, SecretFiles, Values};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -162,15 +161,17 @@ fn render(
     values: &Values,
 ) -> Result<Vec<(usize, Zeroizing<String>)>, FilesError> {
     let mut context = template::context(node, wanted);
-    let named: BTreeSet<SecretName> =
-        wanted.spec.templates.iter().flat_map(TemplateSpec::secrets).collect();
-    let texts = named.iter().map(|name| Ok((name, secrets::text(values, name, "a template")?)));
-    let texts: BTreeMap<&SecretName, &str> = texts.collect::<Result<_, SecretError>>()?;
-    context["secret"] = json!(texts);
-    let templates = wanted.spec.templates.iter().enumerate();
-    templates
-        .map(|(index, one)| Ok((index, Zeroizing::new(template::render(one, &context)?))))
-        .collect()
+    let mut rendered = Vec::new();
+    for (index, one) in wanted.spec.templates.iter().enumerate() {
+        // Each knows the secrets that it names and no other's: by that alone it is told from those
+        // that may lie on the disk.
+        let named = one.secrets();
+        let texts = named.iter().map(|name| Ok((name, secrets::text(values, name, "a template")?)));
+        let texts: BTreeMap<&SecretName, &str> = texts.collect::<Result<_, SecretError>>()?;
+        context["secret"] = json!(texts);
+        rendered.push((index, Zeroizing::new(template::render(one, &context)?)));
+    }
+    Ok(rendered)
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

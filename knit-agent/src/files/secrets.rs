@@ -281,6 +281,37 @@ mod tests {
     }
 
     #[test]
+    fn a_template_knows_no_secret_that_another_one_names() {
+        let (dir, files, key) = files();
+        let mut wanted = wanted(&key, &serde_json::json!([]), b"hunter2");
+        let template = |content: &str| knit_rpc::spec::TemplateSpec {
+            destination: "/a".to_owned(),
+            content: content.to_owned(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+        };
+        let node = knit_agent_core::template::NodeContext {
+            id: knit_rpc::id::NodeId::from_bytes([2; 16]),
+            name: "n".to_owned(),
+            labels: BTreeMap::new(),
+            mesh_ip: std::net::Ipv4Addr::LOCALHOST,
+            mesh_interface: "wg0".to_owned(),
+        };
+        let spec = InstanceSpec {
+            templates: vec![template("{{secret.db}}"), template("{{@root.secret.db}}")],
+            ..InstanceSpec::clone(&wanted.spec)
+        };
+        wanted.spec = Arc::new(spec);
+        let all = crate::files::Files::new(dir.path(), files);
+        let error = all.write(&node, &wanted).unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        let found =
+            std::process::Command::new("grep").args(["-r", "hunter2"]).arg(dir.path()).status();
+        assert!(!found.unwrap().success(), "nothing was written");
+    }
+
+    #[test]
     fn a_full_memory_leaves_nothing_half_written() {
         let (dir, files, key) = files();
         nix::mount::mount(

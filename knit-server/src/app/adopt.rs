@@ -30,7 +30,13 @@ impl App {
         };
         let Some(held) = self.own_word(node_id, held) else { return Ok(()) };
         let now = clock::now();
-        let adoption = adoption::adopt(&world.snapshot, &held, now);
+        // What was sent before the newest that is known tells nothing new: a node that shows it
+        // wants back what was taken from it.
+        let adoption = if held.assignment.generation > node.published {
+            adoption::adopt(&world.snapshot, &held, now)
+        } else {
+            Adoption::default()
+        };
         let mut node = node.clone();
         node.adopting = false;
         // What it holds was sent to it in a former life: its next beat must not look forgotten.

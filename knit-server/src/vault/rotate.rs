@@ -7,6 +7,7 @@
 //!
 //! Invariant: at each moment one of the files opens the database, whenever the power goes.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use knit_rpc::Timestamp;
@@ -77,12 +78,16 @@ async fn rotate_own(
         Ok(()) | Err(_) => {}
     }
     let key = master::make(&next).map_err(RotateError::New)?;
+    // Root makes it, and the server's own user is to read it.
+    let owner = std::fs::metadata(&path)
+        .and_then(|old| std::os::unix::fs::chown(&next, Some(old.uid()), Some(old.gid())));
+    owner.map_err(|source| RotateError::Replace { path: next.clone(), source })?;
     reseal(store, &key, data, now).await?;
     std::fs::rename(&next, &path)
         .map_err(|source| RotateError::Replace { path: path.clone(), source })?;
     Ok(format!(
-        "{} holds a new master key: keep a copy of it where no copy of the database is, and \
-         destroy the old ones, which open nothing that is stored from now on\n",
+        "{} holds a new master key: keep a copy of it where no copy of the database is; the old \
+         one opens this database no more, and old copies of it still\n",
         path.display()
     ))
 }

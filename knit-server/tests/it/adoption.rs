@@ -5,6 +5,8 @@ use std::sync::Arc;
 use knit_link::bus::MemoryBus;
 use knit_rpc::api::DeploymentState;
 use knit_rpc::id::{DeploymentName, ProjectName};
+use knit_rpc::message::{Generation, Heartbeat, InstanceReport};
+use knit_server::app::reports::Received;
 
 use crate::support::agent::{Agent, Disk};
 use crate::support::{Home, Server, eventually};
@@ -146,5 +148,49 @@ async fn nobody_drives_the_epoch_to_its_end() {
     beat.applied.epoch = 5;
     server.app.beat(&disk.node, beat).await.unwrap();
     assert_eq!(server.app.world().await.snapshot.epoch, 6, "what can be is believed");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_gets_nothing_back_by_showing_what_it_was_sent_once() {
+    let (home, bus) = (Home::new(), MemoryBus::new());
+    let server = Server::start(&home, &bus).await;
+    let disk = Disk::new(1);
+    let agent = Agent::join(&disk, &server.api, Arc::new(bus.client())).await;
+    server.deploy("{name: web, image: v1}").await;
+    server.until("web", DeploymentState::Running).await;
+    let once = String::from_utf8(disk.held_bytes()).unwrap();
+    server.api.undeploy(&ProjectName::default(), &"web".parse().unwrap()).await.unwrap();
+    server.until_gone("web").await;
+    eventually("the node holds nothing any more", || async {
+        disk.held().is_some_and(|held| held.instances.is_empty()).then_some(())
+    })
+    .await;
+    drop(agent);
+
+    // It says that it holds what this server never sent, and then shows the old one.
+    let ahead = Generation { epoch: 99, counter: 1 };
+    let beat = Heartbeat { applied: ahead, ..disk.heartbeat() };
+    let (cluster, agent_start) = (beat.cluster.clone(), knit_runtime::clock::now());
+    server.app.beat(&disk.node, beat).await.unwrap();
+    assert!(server.app.world().await.snapshot.nodes[&disk.node].adopting, "that is believed");
+    let report = InstanceReport {
+        cluster,
+        node: disk.node.clone(),
+        agent_start,
+        sequence: u64::MAX / 2,
+        full: true,
+        applied: ahead,
+        instances: Vec::new(),
+        removed: Vec::new(),
+        held: Some(once),
+    };
+    let received = Received { sender: disk.node.clone(), report };
+    server.app.store_reports(vec![received]).await.unwrap();
+    let world = server.app.world().await;
+    assert!(!world.snapshot.nodes[&disk.node].adopting, "it was listened to");
+    assert!(world.snapshot.deployments.values().all(|one| one.removed_at.is_some()));
+    assert_eq!(world.snapshot.instances.values().count(), 0);
+    drop(world);
     server.stop().await;
 }

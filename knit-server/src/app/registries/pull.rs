@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use knit_link::registry::Grant;
+use knit_link::registry::{Grant, RegistryError};
 use knit_rpc::Timestamp;
 use knit_rpc::api::{DEFAULT_REGISTRY, PullCredentials, PullRequest, PullResponse};
 use knit_rpc::audit::AuditFact;
@@ -127,10 +127,17 @@ impl App {
                 sentence(&error)
             ))),
             // The node may reach what the server does not.
-            Err(error) => {
+            Err(error @ RegistryError::Unreachable { .. }) => {
                 tracing::info!(registry = stored.host, why = sentence(&error), "no token was made");
                 password("the password, since the server made no token")
             }
+            // A registry that is out of sorts is no reason to give more away than it asks for.
+            Err(error) => Err(AppError::NotYet(format!(
+                "registry {} of project {} gives no token now: {}",
+                stored.host,
+                stored.project,
+                sentence(&error)
+            ))),
         }
     }
 }

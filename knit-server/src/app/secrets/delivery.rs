@@ -46,6 +46,8 @@ impl App {
                 }
                 Ok(None) => said(node, &version, "its value is not known here"),
                 Err(AppError::NotYet(why)) => said(node, &version, &why),
+                // A damaged one keeps nothing else from the node.
+                Err(AppError::Internal(error)) => said(node, &version, &error.to_string()),
                 Err(error) => return Err(error),
             }
         }
