@@ -11,7 +11,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::executor::sentence;
 use crate::firewall::Firewall;
 use crate::identity::{self, IdentityError};
 use crate::last_assignment::{self, Assignment};
@@ -20,6 +19,7 @@ use crate::registration::{self, Registration, RegistrationError};
 use crate::session::{self, BusSource};
 use crate::shared::Shared;
 use crate::{mesh, mesh::MeshAddress};
+use knit_runtime::error::sentence;
 
 /// How often the agent looks whether it is alive.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);

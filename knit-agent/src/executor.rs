@@ -21,6 +21,7 @@ use knit_agent_core::{Action, Owner, Wanted};
 use knit_rpc::id::InstanceId;
 use knit_rpc::message::PullProgress;
 use knit_rpc::spec::NodePolicy;
+use knit_runtime::error::sentence;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -325,15 +326,4 @@ fn grace(job: &Job, why: GivenUp) -> Option<Duration> {
     let own = job.wanted.as_ref().and_then(|wanted| wanted.spec.stop_grace);
     let is_short = own.is_none() && why == GivenUp::Dead;
     is_short.then(|| DEAD_GRACE.duration())
-}
-
-/// The error with its causes, for people who see no log.
-pub fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::executor::sentence;
 use crate::loops;
 use crate::mesh::MeshAddress;
 use crate::registration::{self, Registration};
 use crate::shared::Shared;
+use knit_runtime::error::sentence;
 
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(5);

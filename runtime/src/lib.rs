@@ -6,6 +6,7 @@
 pub mod child;
 pub mod clock;
 pub mod config;
+pub mod error;
 pub mod file;
 pub mod log;
 pub mod notify;

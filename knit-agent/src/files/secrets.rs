@@ -325,7 +325,7 @@ mod tests {
         let wanted = wanted(&key, &serde_json::json!([{ "name": "db" }]), &vec![7; 64 * 1024]);
         let values = files.open(&wanted).unwrap();
         let error = files.write(&wanted, &values, &[]).unwrap_err();
-        let text = crate::executor::sentence(&error);
+        let text = knit_runtime::error::sentence(&error);
         assert!(text.contains("secrets cannot be kept in"), "{text}");
         assert!(text.contains("No space left"), "{text}");
         let shared = files.directory(&wanted.assigned.id).join("shared");

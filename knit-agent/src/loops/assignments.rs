@@ -15,9 +15,9 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep;
 
 use super::{anywhere_in, jittered, reach};
-use crate::executor::sentence;
 use crate::last_assignment;
 use crate::shared::Shared;
+use knit_runtime::error::sentence;
 
 /// Answers to a broadcast are spread over this time.
 const BROADCAST_SPREAD: Duration = Duration::from_secs(5);

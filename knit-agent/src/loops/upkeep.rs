@@ -11,9 +11,9 @@ use knit_rpc::message::Generation;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::engine::{Engine, EngineError};
-use crate::executor::sentence;
 use crate::host::load::{self, Ticks};
 use crate::shared::{HostFacts, Shared};
+use knit_runtime::error::sentence;
 
 const EVERY: Duration = Duration::from_secs(10);
 /// Images are looked at this often when nothing new is assigned.

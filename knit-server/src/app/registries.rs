@@ -10,6 +10,7 @@ use knit_rpc::api::{FieldProblem, NewRegistry, RegistryTest, RegistryView};
 use knit_rpc::id::ProjectName;
 use knit_rpc::spec::ImageRef;
 use knit_runtime::clock;
+use knit_runtime::error::sentence;
 use knit_server_core::access::Actor;
 use zeroize::Zeroizing;
 
@@ -190,16 +191,6 @@ fn shut(error: VaultError) -> AppError {
 
 fn no_registry(project: &ProjectName, host: &str) -> AppError {
     AppError::NotFound(format!("project {project} has no credentials for {host}"))
-}
-
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use knit_agent_core::nft::Rules;
 use knit_agent_core::publish::PortMap;
 
 use super::Reconciler;
-use crate::executor::sentence;
+use knit_runtime::error::sentence;
 
 /// Rules that others may change are looked at this often: with each tick, not between.
 const ASSERT_EVERY: Duration = Duration::from_millis(1_900);

@@ -19,8 +19,8 @@ use knit_server_core::Node;
 use zeroize::Zeroizing;
 
 use super::super::{App, AppError};
-use super::sentence;
 use crate::store::registries::StoredRegistry;
+use knit_runtime::error::sentence;
 
 /// How far a node's clock may be off, and how long a request can be played again: what is answered
 /// then opens for the node alone.
