@@ -19,6 +19,7 @@ mod program;
 mod projects;
 mod registries;
 mod rollouts;
+mod schema;
 mod secrets;
 mod sessions;
 mod store;
