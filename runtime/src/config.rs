@@ -23,6 +23,18 @@ pub enum ConfigError {
         /// The parser's words, with the line they are about.
         detail: String,
     },
+    /// A file that it names could not be read.
+    #[error("{}: {key} names {}, which cannot be read", path.display(), named.display())]
+    Named {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it names.
+        named: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
 }
 
 /// Reads a configuration of type `T` from the TOML file at `path`.
@@ -31,6 +43,17 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     toml::from_str(&text)
         .map_err(|error| ConfigError::Parse { path: path.to_owned(), detail: error.to_string() })
+}
+
+/// Makes sure that the file which `key` of the configuration at `path` names can be read, if it
+/// names one.
+pub fn readable(path: &Path, key: &'static str, named: Option<&Path>) -> Result<(), ConfigError> {
+    let Some(named) = named else { return Ok(()) };
+    let (path, named) = (path.to_owned(), named.to_owned());
+    match std::fs::read(&named) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(ConfigError::Named { path, key, named, source }),
+    }
 }
 
 #[cfg(test)]
@@ -72,5 +95,16 @@ mod tests {
     fn a_missing_file_is_said_by_name() {
         let error = load::<Sample>(Path::new("/nonexistent/knit.toml")).unwrap_err();
         assert_eq!(error.to_string(), "cannot read the configuration file /nonexistent/knit.toml");
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        let (path, gone) = (Path::new("/etc/knit/x.toml"), Path::new("/nonexistent/ca.pem"));
+        assert!(readable(path, "ca", None).is_ok());
+        assert!(readable(path, "ca", Some(Path::new("/etc/hostname"))).is_ok());
+        assert_eq!(
+            readable(path, "ca", Some(gone)).unwrap_err().to_string(),
+            "/etc/knit/x.toml: ca names /nonexistent/ca.pem, which cannot be read"
+        );
     }
 }
