@@ -1,12 +1,15 @@
 //! How an agent is told what to do: flags over the configuration file over defaults.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use knit_agent_core::garbage::Marks;
 use knit_rpc::spec::NodePolicy;
+use knit_runtime::config::{ConfigError, readable};
 use knit_runtime::log::LogArgs;
+use knit_runtime::manual::ManualCommand;
 use serde::Deserialize;
 
 const STATE_DIR: &str = "/var/lib/knit-agent";
@@ -17,7 +20,11 @@ const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// Knit's node agent: runs containers on one host of the mesh.
 #[derive(Debug, Parser)]
-#[command(name = "knit-agent", version, arg_required_else_help = true)]
+#[command(
+    name = "knit-agent",
+    version = knit_runtime::version::version(),
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(flatten)]
     pub log: LogArgs,
@@ -34,6 +41,13 @@ pub enum Command {
     Join(JoinOptions),
     /// Remove this node's containers, their files, its network and its firewall rules.
     Cleanup(Options),
+    /// Say whether a configuration file is right; nothing is started, and nothing is changed.
+    CheckConfig {
+        /// The file
+        file: PathBuf,
+    },
+    #[command(flatten)]
+    Manual(ManualCommand),
 }
 
 #[derive(Debug, Args)]
@@ -76,9 +90,11 @@ pub struct Options {
     /// Percent of Docker's file system in use above which images that Knit pulled and nothing
     /// needs are removed [default: 85]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[serde(deserialize_with = "percent")]
     pub gc_high: Option<u8>,
     /// Percent in use until which they are removed [default: 75]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[serde(deserialize_with = "percent")]
     pub gc_low: Option<u8>,
     /// A label of this node, as KEY=VALUE; may be given again
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
@@ -156,9 +172,24 @@ pub enum Server {
     Url(String),
 }
 
+impl Config {
+    /// Finds what keeps an agent from starting with the file at `path`; nothing is made, changed or
+    /// connected to.
+    pub fn check(path: &Path) -> anyhow::Result<()> {
+        let options = Options { config: Some(path.to_owned()), ..Options::default() };
+        let config = options.resolve()?;
+        if let Server::Url(url) = &config.server {
+            let client = knit_link::http::ApiClient::new(url);
+            client.with_context(|| format!("{}: server", path.display()))?;
+        }
+        readable(path, "nats_ca", config.nats_ca.as_deref())?;
+        Ok(())
+    }
+}
+
 impl Options {
     /// Fills in the file and the defaults.
-    pub fn resolve(self) -> Result<Config, knit_runtime::config::ConfigError> {
+    pub fn resolve(self) -> Result<Config, ConfigError> {
         let usual = || Some(PathBuf::from(CONFIG_FILE)).filter(|path| path.exists());
         let file: Self = match self.config.clone().or_else(usual) {
             Some(path) => knit_runtime::config::load(&path)?,
@@ -192,6 +223,16 @@ impl Options {
             garbage: Marks { high, low: low.min(high) },
             policy: file.policy.into(),
         })
+    }
+}
+
+/// As the flags have it: 1 to 100.
+fn percent<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u8>, D::Error> {
+    let percent = u8::deserialize(from)?;
+    if (1..=100).contains(&percent) {
+        Ok(Some(percent))
+    } else {
+        Err(serde::de::Error::custom(format!("{percent} is not in 1..=100")))
     }
 }
 
@@ -236,6 +277,27 @@ mod tests {
             panic!("not run")
         };
         assert!(options.resolve().unwrap_err().to_string().contains("nmae"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_found_without_a_start() {
+        let path = std::env::temp_dir().join(format!("knit-agent-check-{}", std::process::id()));
+        let checked = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Config::check(&path).map_err(|error| format!("{error:#}"))
+        };
+        checked("").unwrap();
+        checked("server = \"10.0.0.1:7400\"\ngc_high = 90\n").unwrap();
+        for (text, words) in [
+            ("nmae = 1", "unknown field `nmae`"),
+            ("gc_high = 101", "101 is not in 1..=100"),
+            ("server = \"ftp://x\"", "no address of a server"),
+            ("nats_ca = \"/nonexistent/ca.pem\"", "nats_ca names /nonexistent/ca.pem"),
+        ] {
+            let told = checked(text).unwrap_err();
+            assert!(told.contains(words), "{text}: {told}");
+        }
         std::fs::remove_file(path).unwrap();
     }
 

@@ -23,6 +23,7 @@ pub mod images;
 pub mod join_token;
 pub mod last_assignment;
 pub mod loops;
+pub mod manual;
 pub mod mesh;
 pub mod registration;
 pub mod registry;

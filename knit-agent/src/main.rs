@@ -4,13 +4,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use knit_agent::agent::{Agent, Parts};
 use knit_agent::cleanup;
 use knit_agent::config::{Cli, Command, Config};
 use knit_agent::engine::docker::Docker;
 use knit_agent::firewall::nftables::Nftables;
 use knit_agent::join_token;
+use knit_agent::manual::MANUAL;
 use knit_agent::session::BusSource;
 use knit_runtime::terminal;
 
@@ -44,6 +45,12 @@ fn start(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Cleanup(options) => runtime.block_on(cleanup::run(&options.resolve()?)),
+        Command::CheckConfig { file } => {
+            Config::check(&file)?;
+            terminal::eprintln(&format!("{} is right", file.display()));
+            Ok(())
+        }
+        Command::Manual(command) => Ok(command.run(Cli::command(), &MANUAL)?),
     }
 }
 

@@ -10,6 +10,7 @@ mod secrets;
 use std::path::PathBuf;
 
 use knit_runtime::log::LogArgs;
+use knit_runtime::manual::ManualCommand;
 use knit_runtime::terminal::Output;
 
 use crate::dev::DevArgs;
@@ -32,7 +33,7 @@ pub(crate) use secrets::{
 
 /// Run containers on a fleet of Docker hosts in one WireGuard mesh
 #[derive(Debug, clap::Parser)]
-#[command(name = "knit", version, propagate_version = true)]
+#[command(name = "knit", version = knit_runtime::version::version(), propagate_version = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -106,6 +107,8 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Run a whole cluster on this machine
     Dev(Box<DevArgs>),
+    #[command(flatten)]
+    Manual(ManualCommand),
 }
 
 const EXIT_CODES: &str = "Exit codes:

@@ -25,8 +25,11 @@ mod why;
 
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
+
 use crate::cli::{Cli, Command};
 use crate::dev;
+use crate::manual::MANUAL;
 
 /// Runs the command that was typed.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -55,6 +58,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Whoami(args) => token::whoami(args).await,
         Command::Token(command) => token::run(command).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Manual(command) => {
+            command.run(Cli::command(), &MANUAL)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Dev(args) => dev::run(*args, cli.log.log_level).await,
     }
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod dev;
+mod manual;
 mod server;
 
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! What the server is told: flags over the configuration file over defaults.
 
+mod check;
 pub mod oidc;
 mod public_url;
 
@@ -11,6 +12,7 @@ use ipnet::Ipv4Net;
 use knit_rpc::api::{API_PORT, API_SOCKET, NATS_MONITOR_PORT, NATS_PORT};
 use knit_runtime::config::ConfigError;
 use knit_runtime::log::LogArgs;
+use knit_runtime::manual::ManualCommand;
 use knit_server_core::admission::Policy;
 use serde::Deserialize;
 
@@ -22,7 +24,7 @@ use crate::vault::MasterKeySource;
 
 /// Knit's control plane: REST API, planner, store and NATS.
 #[derive(Debug, Parser)]
-#[command(name = "knit-server", version)]
+#[command(name = "knit-server", version = knit_runtime::version::version())]
 pub struct Cli {
     #[command(flatten)]
     pub log: LogArgs,
@@ -40,6 +42,13 @@ pub enum Command {
     RotateMasterKey(Box<RotateOptions>),
     /// Print what an external NATS server has to have in its configuration (holds no secret)
     NatsConfig(Box<Options>),
+    /// Say whether a configuration file is right; nothing is started, and nothing is changed
+    CheckConfig {
+        /// The file
+        file: PathBuf,
+    },
+    #[command(flatten)]
+    Manual(ManualCommand),
 }
 
 /// How the master key is changed.

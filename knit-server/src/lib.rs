@@ -11,6 +11,7 @@ pub mod feed;
 pub mod http;
 pub mod identity;
 pub mod loops;
+pub mod manual;
 pub mod mesh;
 pub mod nats_server;
 pub mod oidc;

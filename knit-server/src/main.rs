@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use knit_server::config::{Cli, Command, Config};
+use knit_server::manual::MANUAL;
 
 fn main() -> ExitCode {
     match start(Cli::parse()) {
@@ -46,5 +47,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let text = knit_server::server::nats_config(&Config::load(*options)?)?;
             knit_runtime::terminal::print(&text).context("the configuration could not be printed")
         }
+        Command::CheckConfig { file } => {
+            Config::check(&file)?;
+            knit_runtime::terminal::eprintln(&format!("{} is right", file.display()));
+            Ok(())
+        }
+        Command::Manual(command) => Ok(command.run(Cli::command(), &MANUAL)?),
     }
 }

@@ -7,17 +7,18 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
 use knit_runtime::log::LogArgs;
+use knit_runtime::manual::ManualCommand;
 use knit_runtime::terminal::Output;
 
 use crate::bench::wire::SECONDS_MAX;
 use crate::sidecar::metrics::MetricsAddress;
 use crate::sidecar::wg::Choice;
 use authority::{AuthorityCommand, TrustArgs};
-pub(crate) use file::parse;
+pub(crate) use file::{join_args_of, parse};
 
 /// See and run the WireGuard mesh of a Knit cluster
 #[derive(Debug, clap::Parser)]
-#[command(name = "meshctl", version, propagate_version = true)]
+#[command(name = "meshctl", version = knit_runtime::version::version(), propagate_version = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) log: LogArgs,
@@ -51,6 +52,13 @@ pub(crate) enum Command {
     /// Make a mesh authority, sign members and take their membership back
     #[command(subcommand)]
     Authority(AuthorityCommand),
+    /// Say whether a configuration file of `join` is right; nothing is started or changed
+    CheckConfig {
+        /// The file
+        file: PathBuf,
+    },
+    #[command(flatten)]
+    Manual(ManualCommand),
 }
 
 impl Command {

@@ -2,6 +2,7 @@
 
 mod authority;
 mod bench;
+mod check_config;
 mod doctor;
 mod echo;
 mod humane;
@@ -19,9 +20,11 @@ mod target;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::CommandFactory as _;
 use knit_link::mesh::{MeshClient, find_socket};
 
-use crate::cli::{Command, SocketArgs};
+use crate::cli::{Cli, Command, SocketArgs};
+use crate::manual::MANUAL;
 use crate::sidecar;
 
 /// Does what was typed; a command that has its own word for failure says it by the exit code.
@@ -38,6 +41,8 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Peers(args) => peers::run(args).await,
         Command::Nodes(args) => nodes::run(&args).await,
         Command::Authority(command) => authority::run(command).await,
+        Command::CheckConfig { file } => check_config::run(&file),
+        Command::Manual(command) => command.run(Cli::command(), &MANUAL).map_err(Into::into),
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod cli;
 mod commands;
+mod manual;
 mod sidecar;
 
 use std::process::ExitCode;

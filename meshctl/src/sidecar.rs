@@ -214,6 +214,21 @@ async fn forwarding(
     }
 }
 
+/// Finds what keeps a daemon from starting with `args`, as far as that shows without its state;
+/// nothing is made, changed or connected to. Without a secret in a file, the mesh is not known.
+pub(crate) fn check(args: &JoinArgs) -> Result<()> {
+    if let Some(net) = args.mesh_subnet {
+        MeshSubnet::custom(net)?;
+    }
+    if let Some(certificate) = &args.trust.certificate {
+        trust::check(certificate)?;
+    }
+    if args.secret_file.is_some() {
+        check_ports(args, &MeshKeys::derive(&secret::load(args.secret_file.as_deref())?))?;
+    }
+    Ok(())
+}
+
 fn check_ports(args: &JoinArgs, keys: &MeshKeys) -> Result<()> {
     anyhow::ensure!(
         args.listen_port != keys.gossip_port,

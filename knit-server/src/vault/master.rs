@@ -70,6 +70,11 @@ impl MasterKeySource {
         }
     }
 
+    /// Whether the key is there and is one, as far as that shows without the database.
+    pub fn check(&self) -> Result<(), MasterKeyError> {
+        read(self, self.path()).map(drop)
+    }
+
     pub fn path(&self) -> &Path {
         let (Self::Own(path) | Self::Named(path) | Self::Credential(path)) = self;
         path

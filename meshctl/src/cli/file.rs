@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser as _};
 use serde_json::{Map, Value};
 
-use super::{Cli, Command};
+use super::{Cli, Command, JoinArgs};
 
 const JOIN: &str = "join";
 const CONFIG: &str = "config";
@@ -27,6 +27,16 @@ pub(crate) fn parse(line: Vec<OsString>) -> Result<Cli> {
     };
     let file: Map<String, Value> = knit_runtime::config::load(path)?;
     with_file(line, given, &file, path)
+}
+
+/// What `meshctl join --config` makes of the file alone.
+pub(crate) fn join_args_of(file: &Path) -> Result<JoinArgs> {
+    let line = ["meshctl", JOIN, "--config"].map(OsString::from);
+    let line = line.into_iter().chain([file.as_os_str().to_owned()]).collect();
+    match parse(line)?.command {
+        Command::Join(join) => Ok(*join),
+        _ => bail!("the command line is that of `join`"),
+    }
 }
 
 fn with_file(
@@ -84,7 +94,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::JoinArgs;
 
     fn join(line: &str, file: &Value) -> Result<JoinArgs> {
         let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
@@ -108,6 +117,30 @@ mod tests {
         assert_eq!(args.advertise_routes.len(), 2);
         let args = join("meshctl --log-level debug join", &file).unwrap();
         assert_eq!(args.seeds, ["a:1", "b"]);
+    }
+
+    #[test]
+    fn a_file_is_checked_without_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, secret) = (dir.path().join("mesh.toml"), dir.path().join("secret"));
+        std::fs::write(&secret, "a-secret-that-is-long-enough-for-a-mesh").unwrap();
+        let checked = |text: &str| {
+            std::fs::write(&path, text.replace("SECRET", secret.to_str().unwrap())).unwrap();
+            let checked = join_args_of(&path).and_then(|args| crate::sidecar::check(&args));
+            checked.map_err(|error| format!("{error:#}"))
+        };
+        checked("").unwrap();
+        checked("secret_file = \"SECRET\"\nlisten_port = 51821\n").unwrap();
+        for (text, words) in [
+            ("interface = \"0\"", "an interface name"),
+            ("secret_file = \"/nonexistent\"", "the mesh secret file /nonexistent"),
+            ("secret_file = \"SECRET\"\nlisten_port = 51830", "--listen-port 51830"),
+            ("mesh_subnet = \"10.0.0.0/31\"", "too small"),
+            ("certificate = \"SECRET\"", "not a certificate"),
+        ] {
+            let told = checked(text).unwrap_err();
+            assert!(told.contains(words), "{text}: {told}");
+        }
     }
 
     #[test]

@@ -95,17 +95,27 @@ pub(super) fn follow(
     from
 }
 
+/// Whether the file holds a certificate, whoever's it is.
+pub(super) fn check(path: &Path) -> Result<()> {
+    parse(path).map(drop)
+}
+
 fn read(path: &Path, own: PublicKey) -> Result<Certificate> {
     let shown = path.display();
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_MAX_BYTES).read_to_string(&mut text))
-        .with_context(|| format!("the certificate {shown} cannot be read"))?;
-    let certificate = Certificate::parse(text.trim()).with_context(|| shown.to_string())?;
+    let certificate = parse(path)?;
     anyhow::ensure!(
         certificate.terms().key == own,
         "the certificate {shown} is that of {}, and this node's key is {own}: sign this one",
         certificate.terms().key
     );
     Ok(certificate)
+}
+
+fn parse(path: &Path) -> Result<Certificate> {
+    let shown = path.display();
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_MAX_BYTES).read_to_string(&mut text))
+        .with_context(|| format!("the certificate {shown} cannot be read"))?;
+    Certificate::parse(text.trim()).with_context(|| shown.to_string())
 }
