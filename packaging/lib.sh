@@ -80,3 +80,34 @@ programs_dir() {
     cargo metadata --manifest-path "$REPO/Cargo.toml" --format-version 1 --no-deps |
         sed 's/.*"target_directory":"\([^"]*\)".*/\1\/debug/'
 }
+
+# Where programs of cargo are that only packaging needs.
+if [ "$(id -u)" -eq 0 ]; then
+    TOOLS=/var/cache/knit-test/tools
+else
+    TOOLS=${XDG_CACHE_HOME:-$HOME/.cache}/knit/tools
+fi
+
+# cargo_tool NAME VERSION: has it in $TOOLS/bin, which is first on the PATH from here on. It is
+# compiled once, which takes minutes. Two that want it at once wait for each other.
+cargo_tool() {
+    local name=$1 version=$2 log
+    mkdir -p "$TOOLS"
+    export PATH="$TOOLS/bin:${PATH#"$TOOLS/bin:"}"
+    (
+        flock 9
+        # cargo's own list of what is installed below a root.
+        ! grep -qsF "\"$name $version " "$TOOLS/.crates.toml" || exit 0
+        step "building $name $version, once"
+        log=$(mktemp)
+        trap 'rm -f "$log"' EXIT
+        # A directory of its own, or it would share the workspace's lints and profiles.
+        (cd / && CARGO_TARGET_DIR=$TOOLS/target-$name \
+            cargo install --locked --quiet --root "$TOOLS" --version "$version" "$name") \
+            >"$log" 2>&1 || {
+            cat "$log" >&2
+            die "cargo could not install $name $version"
+        }
+        rm -rf "$TOOLS/target-$name"
+    ) 9>"$TOOLS/.lock"
+}
