@@ -162,6 +162,8 @@ pub struct Config {
     pub garbage: Marks,
     /// What containers may have of this node.
     pub policy: NodePolicy,
+    /// Where systemd puts credentials.
+    pub credentials: Option<PathBuf>,
 }
 
 /// Where the server is.
@@ -222,6 +224,7 @@ impl Options {
             labels,
             garbage: Marks { high, low: low.min(high) },
             policy: file.policy.into(),
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
         })
     }
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use knit_rpc::join::{JoinToken, NoJoinToken};
 
 const FILE: &str = "join.token";
+/// Its name among systemd's credentials.
+const CREDENTIAL: &str = "join-token";
 const MODE: u32 = 0o600;
 /// A join token has far fewer characters.
 const BYTES_MAX: u64 = 4096;
@@ -28,11 +30,19 @@ pub fn path(state_dir: &Path) -> PathBuf {
 
 /// The token that waits, if one does.
 pub fn load(state_dir: &Path) -> Result<Option<JoinToken>, JoinTokenError> {
-    let path = path(state_dir);
-    match std::fs::read_to_string(&path) {
+    read(&path(state_dir))
+}
+
+/// The token that systemd hands in, if it does. It stays there when it was spent.
+pub fn load_credential(credentials: Option<&Path>) -> Result<Option<JoinToken>, JoinTokenError> {
+    credentials.map_or(Ok(None), |directory| read(&directory.join(CREDENTIAL)))
+}
+
+fn read(path: &Path) -> Result<Option<JoinToken>, JoinTokenError> {
+    match std::fs::read_to_string(path) {
         Ok(text) => parse(&text, &path.display().to_string()).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(JoinTokenError::Read { path, source }),
+        Err(source) => Err(JoinTokenError::Read { path: path.to_owned(), source }),
     }
 }
 

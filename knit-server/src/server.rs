@@ -112,6 +112,7 @@ pub async fn init(config: &Config) -> anyhow::Result<String> {
     knit_runtime::file::write_atomic(&path, line.as_bytes(), TOKEN_FILE_MODE)
         .with_context(|| format!("{} could not be written", path.display()))?;
     store.close().await;
+    give_to_owner(&config.state_dir)?;
     tracing::info!(cluster = %identity.cluster, "a cluster was made");
     Ok(line)
 }
@@ -126,7 +127,14 @@ pub async fn rotate_master_key(config: &Config, new: Option<&Path>) -> anyhow::R
     let (_, store) = open(config).await?;
     let told = vault::rotate(&store, &config.master_key, new, clock::now()).await?;
     store.close().await;
+    give_to_owner(&config.state_dir)?;
     Ok(told)
+}
+
+/// Root runs commands on what the server's own user must be able to read.
+fn give_to_owner(state_dir: &Path) -> anyhow::Result<()> {
+    knit_runtime::file::give_to_owner(state_dir)
+        .with_context(|| format!("{} could not be given to its owner", state_dir.display()))
 }
 
 /// Prints what an external NATS server has to know.

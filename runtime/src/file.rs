@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,6 +23,27 @@ pub fn create_exclusive(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     std::fs::hard_link(&temporary.path, path)?;
     drop(temporary);
     sync_parent(path)
+}
+
+/// Gives all that lies below `directory` to whom it belongs itself: what root made there is its
+/// daemon's. Links are not followed.
+pub fn give_to_owner(directory: &Path) -> io::Result<()> {
+    let owner = std::fs::symlink_metadata(directory)?;
+    give_below(directory, (owner.uid(), owner.gid()))
+}
+
+fn give_below(directory: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let has = std::fs::symlink_metadata(&path)?;
+        if (has.uid(), has.gid()) != (uid, gid) {
+            lchown(&path, Some(uid), Some(gid))?;
+        }
+        if has.is_dir() {
+            give_below(&path, (uid, gid))?;
+        }
+    }
+    Ok(())
 }
 
 /// A file beside its later place, removed when it was not moved there.
@@ -114,6 +135,30 @@ mod tests {
         write_atomic(&path, b"new", 0o600).unwrap();
         assert_eq!(std::fs::read(&victim).unwrap(), b"untouched");
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_root_made_goes_to_the_owner_of_its_directory() {
+        // Without root, nobody else's is there to give.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (state, victim) = (dir.path().join("state"), dir.path().join("victim"));
+        std::fs::create_dir_all(state.join("nats")).unwrap();
+        std::fs::write(&victim, "").unwrap();
+        std::fs::write(state.join("nats/key"), "").unwrap();
+        std::os::unix::fs::symlink(&victim, state.join("link")).unwrap();
+        lchown(&state, Some(12), Some(34)).unwrap();
+        give_to_owner(&state).unwrap();
+        let owner = |path: &Path| {
+            let has = std::fs::symlink_metadata(path).unwrap();
+            (has.uid(), has.gid())
+        };
+        for given in ["nats", "nats/key", "link"] {
+            assert_eq!(owner(&state.join(given)), (12, 34), "{given}");
+        }
+        assert_eq!(owner(&victim), (0, 0), "links are not followed");
     }
 
     #[test]

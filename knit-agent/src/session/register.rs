@@ -56,7 +56,7 @@ pub(super) async fn register(
     address: &MeshAddress,
 ) -> Result<Registration, RegisterError> {
     let known = shared.registration.borrow().clone();
-    let token = join_token::load(&shared.config.state_dir)?;
+    let token = token(shared, known.is_some())?;
     let pinned = pinned(known.as_ref(), token.as_ref());
     let (client, ping) = find(shared, address, known.as_ref(), pinned).await?;
     let url = client.base_url().to_owned();
@@ -105,6 +105,15 @@ pub(super) async fn register(
         mesh_ip: address.ip,
         mesh_interface: address.interface.clone(),
     })
+}
+
+/// The token that this host was given. Of systemd's nobody knows whether it was spent: a node that
+/// is registered has done with it.
+fn token(shared: &Shared, is_registered: bool) -> Result<Option<JoinToken>, JoinTokenError> {
+    match join_token::load(&shared.config.state_dir)? {
+        None if !is_registered => join_token::load_credential(shared.config.credentials.as_deref()),
+        given => Ok(given),
+    }
 }
 
 /// A node that was removed while it was away is sent nothing over NATS any more: it asks for its

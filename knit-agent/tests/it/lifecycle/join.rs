@@ -33,6 +33,24 @@ async fn a_join_token_is_proven_once_and_never_sent() {
 }
 
 #[tokio::test]
+async fn a_token_that_systemd_hands_in_is_proven_until_the_node_is_registered() {
+    let world = World::new().await;
+    let token = JoinToken::new(world.server.cluster.clone(), world.server.key()).unwrap();
+    let credentials = world.dir.path().join("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    std::fs::write(credentials.join("join-token"), format!("{}\n", token.expose())).unwrap();
+    for (run, has_proof) in [(0, true), (1, false)] {
+        let agent = world.agent();
+        until("it registers", || world.server.seen(|seen| seen.registrations.len() > run)).await;
+        let proof = world.server.seen(|seen| seen.registrations[run].join.clone());
+        assert_eq!(proof.is_some(), has_proof, "run {run}");
+        let registered = world.dir.path().join("registration.json");
+        until("it keeps that", || registered.exists()).await;
+        agent.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_with_another_key_than_the_tokens_gets_nothing() {
     let world = World::new().await;
     token(&world, nkeys::KeyPair::new_server().public_key());

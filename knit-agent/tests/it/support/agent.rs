@@ -28,6 +28,7 @@ pub(crate) fn config(state_dir: &Path, server: &Server) -> Config {
         name: "host-a".to_owned(),
         labels: [("role".to_owned(), "web".to_owned())].into(),
         garbage: knit_agent_core::garbage::Marks::default(),
+        credentials: Some(state_dir.join("credentials")),
     }
 }
 

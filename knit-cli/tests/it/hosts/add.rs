@@ -44,8 +44,8 @@ impl Place {
         let public = key.with_extension("pub");
         let lan = Lan::new("add");
         let programs = Path::new(env!("CARGO_BIN_EXE_knit")).parent().unwrap();
-        let units = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd"));
-        let server = lan.boot(1, &public, &[(programs, "/mnt/bin"), (units, "/mnt/units")]);
+        let packaging = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging"));
+        let server = lan.boot(1, &public, &[(programs, "/mnt/bin"), (packaging, "/mnt/packaging")]);
         let node = lan.boot(2, &public, &[]);
         for host in [&server, &node] {
             let keys = host.run("cat /etc/ssh/ssh_host_ed25519_key.pub");
@@ -94,8 +94,8 @@ impl Place {
         self.server.run(
             "install -m 755 /mnt/bin/meshctl /mnt/bin/knit-agent /mnt/bin/knit-server /mnt/bin/knit /usr/bin/
              apt-get -y -q --no-install-recommends install nats-server </dev/null >/dev/null 2>&1
-             install -m 644 /mnt/units/*.service /etc/systemd/system/
-             systemd-sysusers /mnt/units/knit.sysusers
+             install -m 644 /mnt/packaging/systemd/*.service /etc/systemd/system/
+             systemd-sysusers /mnt/packaging/debian/*/*.sysusers
              mkdir -p /etc/knit && touch /etc/knit/mesh.toml /etc/knit/agent.toml /etc/knit/server.toml
              systemctl daemon-reload",
         );
@@ -136,8 +136,14 @@ fn units_without_a_configuration_stay_quiet(host: &Host) {
     let states = host.try_run("systemctl is-active wg-mesh knit-agent knit-server", "");
     assert_eq!(stdout(&states), "inactive\ninactive\ninactive");
     assert_eq!(host.run("systemctl is-system-running"), "running");
-    let why = stdout(&host.try_run("systemctl status --no-pager knit-server", ""));
-    assert!(why.contains("/var/lib/knit-server/identity.json"), "{why}");
+    for (unit, words) in [
+        ("wg-mesh", "meshctl init >/etc/knit/mesh.secret"),
+        ("knit-agent", "knit-agent join"),
+        ("knit-server", "knit-server init"),
+    ] {
+        let why = stdout(&host.try_run(&format!("systemctl status --no-pager {unit}"), ""));
+        assert!(why.contains("not configured yet: ") && why.contains(words), "{why}");
+    }
 }
 
 fn what_is_missing_is_told_and_the_token_is_revoked(place: &Place) {

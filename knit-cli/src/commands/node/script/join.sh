@@ -113,7 +113,7 @@ check_tunnel() {
 check_ports() {
     ! mesh_answers || return 0
     # A sidecar that was here before has left its interface, which it takes up again.
-    [ ! -e "$SECRET" ] || return 0
+    [ ! -s "$SECRET" ] || return 0
     has ss || return 0
     port=$(sed -n 's/^listen_port *= *\([0-9][0-9]*\).*/\1/p' "$ETC/mesh.toml" 2>/dev/null | head -n 1)
     port=${port:-51820}
@@ -194,7 +194,8 @@ put_debs() {
     shown=$(mktemp -d)
     chmod 755 "$shown"
     cp "$1" "$2" "$shown/"
-    apt_get install "$shown"/*.deb
+    # A file that is configured already stays as it is; nobody is there to be asked.
+    apt_get -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install "$shown"/*.deb
     rm -rf "$shown"
     # What an earlier join put beside them would go before them.
     for program in meshctl knit-agent; do rm -f "/usr/local/bin/$program"; done
