@@ -12,6 +12,7 @@
 pub mod adopt;
 mod audit;
 mod bounds;
+pub mod declared;
 pub mod deployments;
 mod networks;
 pub mod nodes;

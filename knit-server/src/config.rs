@@ -130,6 +130,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
 
+    /// Directory with manifests (`*.yaml`, `*.yml`, `*.json`, `*.toml`) that the server applies when
+    /// it starts [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub manifests_dir: Option<PathBuf>,
+
     /// Where browsers reach this server, when a proxy with TLS stands before it:
     /// <https://knit.example.com>
     #[arg(long, value_name = "URL")]
@@ -163,6 +168,7 @@ pub struct Config {
     pub container_subnet: Ipv4Net,
     pub admission: Policy,
     pub master_key: MasterKeySource,
+    pub manifests_dir: Option<PathBuf>,
     pub public_url: Option<PublicUrl>,
     pub oidc: Option<Oidc>,
 }
@@ -223,6 +229,7 @@ impl Config {
                 .container_subnet
                 .or(file.container_subnet)
                 .unwrap_or_else(default_subnet),
+            manifests_dir: flags.manifests_dir.or(file.manifests_dir),
             public_url: flags.public_url.or(file.public_url),
             oidc: None,
             admission: match flags.admit.or(file.admit) {

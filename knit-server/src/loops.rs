@@ -1,5 +1,6 @@
 //! What goes on by itself. Waking a loop is a hint, its tick is the guarantee.
 
+pub mod declared;
 pub mod discovery;
 pub mod ingest;
 pub mod peers;

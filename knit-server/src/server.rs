@@ -61,6 +61,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         tasks.spawn(async move { loops::retention::run(&app, stop).await });
     }
 
+    let mut trouble = declare(&config, &app, &tasks, &stop);
     let mut bus = bus::Bus::new(config.clone(), Arc::clone(&app), stop.clone());
     let mut address_changes = address.clone();
     loop {
@@ -73,12 +74,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         // Ready without a mesh as well: the status says what is awaited.
         notify::ready();
         if mesh.is_some() || !config.listen.is_empty() {
-            notify::status("running");
+            let declared = trouble.borrow_and_update().clone();
+            let status = declared.map_or("running".to_owned(), |why| format!("running; {why}"));
+            notify::status(&status);
         }
         tokio::select! {
             () = stop.cancelled() => break,
             changed = address_changes.changed() => if changed.is_err() { stop.cancelled().await },
             () = bus.retry() => {}
+            Ok(()) = trouble.changed() => {}
         }
         if stop.is_cancelled() {
             break;
@@ -202,6 +206,23 @@ fn follow_mesh(
     tasks.spawn(crate::mesh::follow(mesh.clone(), sender, stop.clone()));
     let (app, stop) = (Arc::clone(app), stop.clone());
     tasks.spawn(async move { loops::discovery::run(&app, mesh, stop).await });
+    receiver
+}
+
+/// Has what files on this host declare; returns what of it cannot be had.
+fn declare(
+    config: &Config,
+    app: &Arc<App>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> watch::Receiver<Option<String>> {
+    let (sender, receiver) = watch::channel(None);
+    if let Some(dir) = config.manifests_dir.clone() {
+        let (app, stop) = (Arc::clone(app), stop.clone());
+        tasks.spawn(async move {
+            loops::declared::run(&app, &dir, &sender, loops::declared::RETRY, stop).await;
+        });
+    }
     receiver
 }
 

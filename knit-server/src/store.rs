@@ -8,6 +8,7 @@
 //! `RETURNING`).
 
 pub mod audit;
+pub mod declared;
 pub mod deployments;
 pub mod joining;
 pub mod networks;

@@ -23,7 +23,7 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// Who: a token by its name and id, root on the server's host, a host that joins.
     pub actor: String,
-    /// From where: an address, or `socket`.
+    /// From where: an address, `socket`, or `file` for what a file on the server's host declares.
     pub origin: String,
     /// What: the method, the path and the query.
     pub action: String,

@@ -122,6 +122,17 @@ pub fn rollback(
     Ok(next(known, spec, cause, now))
 }
 
+/// The revision at which this very spec was tried last, if it was rolled back from there.
+pub fn given_up(known: &Deployment, spec: &DeploymentSpec) -> Option<u64> {
+    let mut tried = known.revisions.iter().rev();
+    let (number, revision) = tried.find(|(_, revision)| revision.spec == *spec)?;
+    let later = known.revisions.range(number + 1..);
+    let was_left = later
+        .into_iter()
+        .any(|(_, later)| matches!(&later.cause, Cause::Rollback { of, .. } if of == number));
+    (was_left || revision.state == RolloutState::RolledBack).then_some(*number)
+}
+
 /// Nothing of it should run any more; its slots and data are kept.
 pub fn stop(known: &Deployment, now: Timestamp) -> Deployment {
     Deployment { stopped: true, updated_at: now, ..known.clone() }
@@ -322,4 +333,27 @@ fn prune(deployment: &mut Deployment) {
         surplus -= usize::from(!kept);
         kept
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW, deployment_id, instance_spec, named};
+
+    #[test]
+    fn what_was_left_by_a_rollback_is_remembered_as_given_up() {
+        let version = |image| named(1, instance_spec(image));
+        let first = first(deployment_id(1), version("v1"), NOW);
+        let second = next(&first, version("v2"), Cause::Deploy, NOW);
+        assert_eq!(given_up(&second, &version("v2")), None, "it is on its way");
+        let back = rollback(&second, Some(1), true, NOW).unwrap();
+        assert_eq!(given_up(&back, &version("v2")), Some(2));
+        assert_eq!(given_up(&back, &version("v1")), None, "it is what was gone back to");
+        assert_eq!(given_up(&back, &version("v3")), None, "it was never tried");
+        let scaled = scale(&back, 5, NOW);
+        assert_eq!(given_up(&scaled, &version("v2")), Some(2));
+        let again = next(&scaled, version("v2"), Cause::Deploy, NOW);
+        let third = next(&again, version("v3"), Cause::Deploy, NOW);
+        assert_eq!(given_up(&third, &version("v2")), None, "somebody wanted it again");
+    }
 }

@@ -31,10 +31,7 @@ impl App {
         expected: Option<u64>,
     ) -> Result<Accepted, AppError> {
         let mut world = self.world().await;
-        world.check_project(&spec.project).map_err(|problem| AppError::Invalid(vec![problem]))?;
-        let spec = networks::resolve(&world.snapshot, spec);
-        let spec = secrets::resolve(&world.snapshot, spec).map_err(AppError::Invalid)?;
-        let spec = validate(spec).map_err(AppError::Invalid)?;
+        let spec = resolved(&world, spec)?;
         check_privileges(actor, spec.get())?;
         let known = world.snapshot.named(&spec.get().project, &spec.get().name).cloned();
         check_revision(known.as_ref(), &spec.get().name, expected)?;
@@ -53,10 +50,7 @@ impl App {
         expected: Option<u64>,
     ) -> Result<PlanView, AppError> {
         let world = self.world().await;
-        world.check_project(&spec.project).map_err(|problem| AppError::Invalid(vec![problem]))?;
-        let spec = networks::resolve(&world.snapshot, spec);
-        let spec = secrets::resolve(&world.snapshot, spec).map_err(AppError::Invalid)?;
-        let spec = validate(spec).map_err(AppError::Invalid)?.into_inner();
+        let spec = resolved(&world, spec)?.into_inner();
         check_revision(world.snapshot.named(&spec.project, &spec.name), &spec.name, expected)?;
         Ok(preview::submit(&world.snapshot, &world.verdicts, &spec, new_id()?, clock::now()))
     }
@@ -111,7 +105,7 @@ impl App {
     }
 
     /// Stores what became of a deployment, and has it planned.
-    async fn take(
+    pub(super) async fn take(
         &self,
         world: &mut World,
         before: Option<&Deployment>,
@@ -164,8 +158,16 @@ impl App {
     }
 }
 
+/// The spec with what its project adds to it, if all that it names is there.
+pub(super) fn resolved(world: &World, spec: DeploymentSpec) -> Result<ValidSpec, AppError> {
+    world.check_project(&spec.project).map_err(|problem| AppError::Invalid(vec![problem]))?;
+    let spec = networks::resolve(&world.snapshot, spec);
+    let spec = secrets::resolve(&world.snapshot, spec).map_err(AppError::Invalid)?;
+    validate(spec).map_err(AppError::Invalid)
+}
+
 /// What reaches into its host takes more than to deploy.
-fn check_privileges(actor: &Actor, spec: &DeploymentSpec) -> Result<(), AppError> {
+pub(super) fn check_privileges(actor: &Actor, spec: &DeploymentSpec) -> Result<(), AppError> {
     let privileges: Vec<String> = spec.instance.privileges().map(|one| one.to_string()).collect();
     if privileges.is_empty() {
         return Ok(());
@@ -217,7 +219,7 @@ fn accepted(deployment: &Deployment, unchanged: bool) -> Accepted {
     }
 }
 
-fn new_id() -> Result<DeploymentId, AppError> {
+pub(super) fn new_id() -> Result<DeploymentId, AppError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| AppError::Internal(Box::new(error)))?;
     Ok(DeploymentId::from_bytes(bytes))

@@ -6,6 +6,7 @@ mod adoption;
 mod audit;
 mod bounds;
 mod cut_off;
+mod declared;
 mod external_nats;
 mod fuzz;
 mod http;

@@ -160,6 +160,32 @@ impl Drop for Program {
     }
 }
 
+/// What a service manager would be told, until nothing comes for a while.
+pub(crate) struct Told {
+    socket: std::os::unix::net::UnixDatagram,
+    pub(crate) path: PathBuf,
+}
+
+impl Told {
+    pub(crate) fn at(path: &Path) -> Self {
+        let socket = std::os::unix::net::UnixDatagram::bind(path).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        Self { socket, path: path.to_owned() }
+    }
+
+    /// Waits for a message with these words.
+    pub(crate) fn until(&self, words: &str) -> String {
+        let mut bytes = [0; 4096];
+        loop {
+            let count = self.socket.recv(&mut bytes).unwrap_or_else(|_| panic!("never {words}"));
+            let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            if text.contains(words) {
+                return text;
+            }
+        }
+    }
+}
+
 /// The program without a sidecar.
 pub(crate) fn command(state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_knit-server"));
