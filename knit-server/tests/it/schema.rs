@@ -60,7 +60,7 @@ async fn tables(raw: &mut SqliteConnection) -> Vec<Table> {
     )
     .fetch_all(&mut *raw)
     .await
-    .unwrap();
+    .expect("the tables");
     let mut tables = Vec::new();
     for name in names {
         let columns = table_columns(raw, &name).await;
@@ -69,7 +69,7 @@ async fn tables(raw: &mut SqliteConnection) -> Vec<Table> {
                 .bind(&name)
                 .fetch_all(&mut *raw)
                 .await
-                .unwrap();
+                .expect("the foreign keys");
         let references = keys.into_iter().map(|(from, to)| (from, to, true)).collect();
         tables.push(Table { name, columns, references });
     }
@@ -85,7 +85,7 @@ async fn table_columns(raw: &mut SqliteConnection, table: &str) -> Vec<Column> {
         .bind(table)
         .fetch_all(raw)
         .await
-        .unwrap();
+        .expect("the columns");
     let column = |row: &sqlx::sqlite::SqliteRow| Column {
         name: row.get("name"),
         kind: row.get("type"),
@@ -165,12 +165,14 @@ fn columns(tables: &[Table], comments: &BTreeMap<(String, String), String>) -> S
 /// What the migrations say right above a column.
 fn comments() -> BTreeMap<(String, String), String> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
+        .expect("a directory")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
     files.sort();
     let mut found = BTreeMap::new();
     for file in files {
-        let text = std::fs::read_to_string(file).unwrap();
+        let text = std::fs::read_to_string(file).expect("a migration");
         let (mut table, mut said) = (None, Vec::new());
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
