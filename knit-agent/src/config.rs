@@ -1,5 +1,8 @@
 //! How an agent is told what to do: flags over the configuration file over defaults.
 
+#[cfg(test)]
+mod reference;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +84,8 @@ pub struct Options {
     /// server says, else what this system trusts]
     #[arg(long, value_name = "FILE")]
     pub nats_ca: Option<PathBuf>,
-    /// Docker's socket, as `unix://PATH` or a path [default: /var/run/docker.sock]
+    /// Docker's socket, as `unix://PATH` or a path
+    /// [default: `unix:///var/run/docker.sock`]
     #[arg(long, value_name = "SOCKET", env = "DOCKER_HOST")]
     pub docker_socket: Option<String>,
     /// Name of this node [default: the host's name]
@@ -98,11 +102,8 @@ pub struct Options {
     pub gc_low: Option<u8>,
     /// A label of this node, as KEY=VALUE; may be given again
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
-    #[serde(skip)]
-    pub label: Vec<(String, String)>,
-    /// Labels of this node.
-    #[arg(skip)]
-    pub labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "labels")]
+    pub labels: Vec<(String, String)>,
     /// What containers may have of this node.
     #[arg(skip)]
     pub policy: PolicyOptions,
@@ -115,7 +116,8 @@ pub struct Options {
 
 /// What containers may have of this node, besides what every container has: nothing, unless it is
 /// written here. Whatever the server wants, the agent keeps to it.
-#[derive(Debug, Clone, Default, Deserialize)]
+// `Args` for the doc comments: the file's reference is made of them.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyOptions {
     /// Whether containers may be privileged, which is to be root on this node.
@@ -125,8 +127,10 @@ pub struct PolicyOptions {
     /// Capabilities that containers may be given, without `CAP_`; `ALL` allows all.
     pub cap_add: Vec<String>,
     /// Directories and files of this node that containers may have, with all that is below.
+    #[arg(value_name = "PATH")]
     pub host_paths: Vec<PathBuf>,
     /// Those that they may only read.
+    #[arg(value_name = "PATH")]
     pub host_paths_read_only: Vec<PathBuf>,
 }
 
@@ -197,8 +201,7 @@ impl Options {
             Some(path) => knit_runtime::config::load(&path)?,
             None => Self::default(),
         };
-        let mut labels = file.labels;
-        labels.extend(self.label);
+        let labels = file.labels.into_iter().chain(self.labels).collect();
         let server = self.server.or(file.server);
         let marks = Marks::default();
         let high = self.gc_high.or(file.gc_high).unwrap_or(marks.high);
@@ -237,6 +240,11 @@ fn percent<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u8>, D::E
     } else {
         Err(serde::de::Error::custom(format!("{percent} is not in 1..=100")))
     }
+}
+
+/// A table of the file.
+fn labels<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
+    BTreeMap::deserialize(from).map(|labels| labels.into_iter().collect())
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

@@ -3,6 +3,8 @@
 mod check;
 pub mod oidc;
 mod public_url;
+#[cfg(test)]
+mod reference;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 
 pub(crate) mod authority;
 mod file;
+#[cfg(test)]
+mod reference;
 
 use std::path::PathBuf;
 

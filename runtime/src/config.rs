@@ -1,5 +1,7 @@
 //! Configuration files: TOML, read whole, refused with file, line and column.
 
+pub mod reference;
+
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use knit_rpc::access::Role;
 use knit_rpc::id::ProjectName;
 use knit_rpc::spec::Span;
@@ -17,31 +18,37 @@ pub const CALLBACK_PATH: &str = "/login/oidc/callback";
 const SESSION_DEFAULT: Duration = Duration::from_hours(12);
 const SESSION_MAX: Duration = Duration::from_hours(7 * 24);
 
-/// As it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Who may log in by an identity provider; nobody without this table
+// `Args` for the doc comments: the file's reference is made of them.
+#[derive(Debug, Clone, PartialEq, Eq, Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OidcTable {
     /// The provider's address, as its own documents write it
+    #[arg(value_name = "URL")]
     pub issuer: String,
     /// What the provider knows this server as
     pub client_id: String,
     /// A file with the secret that belongs to it; a client without one proves itself by PKCE alone
+    #[arg(value_name = "FILE")]
     pub client_secret_file: Option<PathBuf>,
     /// Where the provider sends browsers back to [default: `public_url` and /login/oidc/callback]
+    #[arg(value_name = "URL")]
     pub redirect_url: Option<String>,
     /// What is asked for besides `openid` [default: email]
     pub scopes: Option<Vec<String>>,
     /// What the button calls the provider [default: the issuer's host]
     pub name: Option<String>,
     /// How long somebody stays logged in [default: 12h]
+    #[arg(value_name = "TIME")]
     pub session: Option<String>,
-    /// Who may log in, and as what: the first that fits counts
+    /// Who may log in, and as what
+    #[arg(skip)]
     #[serde(default)]
     pub allow: Vec<Allow>,
 }
 
-/// One rule of it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Whom the provider's claims let in, and as what: the first rule that fits counts
+#[derive(Debug, Clone, PartialEq, Eq, Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allow {
     /// A claim, such as `groups` or `email`
@@ -50,8 +57,8 @@ pub struct Allow {
     pub value: String,
     /// viewer, deployer, operator or admin
     pub role: Role,
-    /// The only projects in which the role holds [default: all]
-    pub projects: Option<BTreeSet<ProjectName>>,
+    /// The only projects in which the role holds [default: every project]
+    pub projects: Option<Vec<ProjectName>>,
 }
 
 /// What it comes to.
@@ -103,7 +110,7 @@ impl OidcTable {
             if rule.claim.is_empty() || rule.value.is_empty() {
                 return Err(wrong("allow", "must name a claim and its value"));
             }
-            if rule.projects.as_ref().is_some_and(BTreeSet::is_empty) {
+            if rule.projects.as_ref().is_some_and(Vec::is_empty) {
                 return Err(wrong("allow.projects", "must name one, or be left out for all"));
             }
         }
@@ -124,7 +131,8 @@ impl OidcTable {
 
 impl Allow {
     fn into_rule(self) -> Rule {
-        Rule { claim: self.claim, value: self.value, role: self.role, projects: self.projects }
+        let projects = self.projects.map(BTreeSet::from_iter);
+        Rule { claim: self.claim, value: self.value, role: self.role, projects }
     }
 }
 

@@ -33,10 +33,10 @@ pub(crate) fn parse(line: Vec<OsString>) -> Result<Cli> {
 pub(crate) fn join_args_of(file: &Path) -> Result<JoinArgs> {
     let line = ["meshctl", JOIN, "--config"].map(OsString::from);
     let line = line.into_iter().chain([file.as_os_str().to_owned()]).collect();
-    match parse(line)?.command {
-        Command::Join(join) => Ok(*join),
-        _ => bail!("the command line is that of `join`"),
-    }
+    let Command::Join(join) = parse(line)?.command else {
+        bail!("the command line is that of `join`")
+    };
+    Ok(*join)
 }
 
 fn with_file(
