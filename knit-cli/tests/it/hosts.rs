@@ -11,6 +11,7 @@ mod full;
 mod health;
 mod lifecycle;
 mod loss;
+mod packages;
 mod rollout;
 mod secrets;
 mod soak;

@@ -5,81 +5,54 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::support::debian::{self, Host, Lan};
+use crate::support::debian::Host;
 use crate::support::{
-    IMAGE, image_tar, processes_with, ssh_client, stderr, stdout, wait_until, wait_within,
+    IMAGE, Laptop, image_tar, processes_with, stderr, stdout, wait_until, wait_within,
 };
 
-const SERVER_IP: &str = "10.88.0.1";
 const NODE_IP: &str = "10.88.0.2";
 
 /// The laptop, and the two hosts.
 struct Place {
     server: Host,
     node: Host,
-    lan: Lan,
-    ssh: PathBuf,
-    dir: TempDir,
+    laptop: Laptop,
 }
 
 impl Place {
     fn new() -> Self {
-        debian::prepare();
-        let dir = tempfile::tempdir().unwrap();
-        let key = dir.path().join("user");
-        let made = Command::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(&key)
-            .status();
-        assert!(made.unwrap().success());
-        let public = key.with_extension("pub");
-        let lan = Lan::new("add");
+        let laptop = Laptop::new("add");
         let programs = Path::new(env!("CARGO_BIN_EXE_knit")).parent().unwrap();
         let packaging = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging"));
-        let server = lan.boot(1, &public, &[(programs, "/mnt/bin"), (packaging, "/mnt/packaging")]);
-        let node = lan.boot(2, &public, &[]);
-        for host in [&server, &node] {
-            let keys = host.run("cat /etc/ssh/ssh_host_ed25519_key.pub");
-            let known = dir.path().join("known_hosts");
-            let before = std::fs::read_to_string(&known).unwrap_or_default();
-            std::fs::write(&known, format!("{before}{} {keys}\n", host.address)).unwrap();
-        }
-        let ssh = ssh_client(dir.path(), "known_hosts");
-        Self { server, node, lan, ssh, dir }
+        let server = laptop.boot(1, &[(programs, "/mnt/bin"), (packaging, "/mnt/packaging")]);
+        let node = laptop.boot(2, &[]);
+        Self { server, node, laptop }
+    }
+
+    fn dir(&self) -> &Path {
+        self.laptop.dir.path()
     }
 
     /// `knit` on the laptop.
     fn knit(&self, arguments: &[&str]) -> Command {
-        let mut command = self.lan.command(env!("CARGO_BIN_EXE_knit"));
-        command
-            .args(arguments)
-            .env("HOME", self.dir.path())
-            .env("XDG_RUNTIME_DIR", self.dir.path())
-            .env("KNIT_SSH", &self.ssh)
-            .env("KNIT_SERVER", format!("ssh://root@{SERVER_IP}"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
+        self.laptop.knit(arguments)
     }
 
     #[track_caller]
     fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.knit(arguments).args(["-o", "json"]).output().unwrap();
-        assert!(output.status.success(), "{}\n{}", stderr(&output), self.server.log());
-        serde_json::from_slice(&output.stdout).unwrap()
+        self.laptop.try_json(arguments).unwrap_or_else(|why| panic!("{why}\n{}", self.server.log()))
     }
 
     fn secret_file(&self) -> PathBuf {
-        self.dir.path().join("mesh.secret")
+        self.dir().join("mesh.secret")
     }
 
     /// `knit node add` of the second host.
@@ -237,7 +210,7 @@ fn a_sidecar_of_few_rights_can_be_an_introducer(host: &Host) {
 /// A container with a published port and a file of its user's; daemons that hang are ended by
 /// their watchdog and started again, and it runs on.
 fn its_containers_run_and_outlive_the_daemons(place: &Place) {
-    let tar = image_tar(place.dir.path());
+    let tar = image_tar(place.dir());
     place.node.put(&tar, "/root/image.tar");
     place.node.run(&format!("docker import -c 'ENV PATH=/bin' /root/image.tar {IMAGE} >/dev/null"));
     let manifest = json!({
@@ -251,7 +224,7 @@ fn its_containers_run_and_outlive_the_daemons(place: &Place) {
             "uid": 1000, "mode": "0400",
         }],
     });
-    let file = place.dir.path().join("web.json");
+    let file = place.dir().join("web.json");
     std::fs::write(&file, manifest.to_string()).unwrap();
     let output = place.knit(&["deploy", "-f", file.to_str().unwrap()]).output().unwrap();
     assert!(output.status.success(), "{}\n{}", stderr(&output), place.node.log());

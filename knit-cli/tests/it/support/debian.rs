@@ -6,6 +6,8 @@
 //!
 //! What a host writes goes to memory and is gone with it.
 
+mod cgroup;
+
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +28,7 @@ pub(crate) struct Lan {
 /// A booted host.
 pub(crate) struct Host {
     pub(crate) address: String,
-    netns: String,
+    pub(crate) netns: String,
     leader: String,
     nspawn: Child,
 }
@@ -77,7 +79,7 @@ impl Lan {
             ip(&["-n", &netns, "link", "set", device, "up"]);
         }
         ip(&["-n", &netns, "route", "add", "default", "via", "10.88.0.254"]);
-        let mut nspawn = Command::new("systemd-nspawn");
+        let mut nspawn = cgroup::command(&netns, "systemd-nspawn");
         nspawn
             .args(["--boot", "--directory", ROOT, "--volatile=overlay"])
             // Docker cannot lay its layers on an overlay.
@@ -170,6 +172,7 @@ impl Drop for Host {
             .stderr(Stdio::null())
             .status();
         let _ = self.nspawn.wait();
+        cgroup::remove(&self.netns);
         ip(&["netns", "del", &self.netns]);
     }
 }

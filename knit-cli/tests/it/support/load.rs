@@ -43,13 +43,17 @@ impl Load {
     /// address. Each asks for the page and must be answered with 200.
     pub(crate) fn start(cluster: &Cluster, from: u8, of: u8, port: u16, rate: u32) -> Self {
         let address: IpAddr = cluster.mesh_ip(of).parse().unwrap();
-        let address = SocketAddr::new(address, port);
+        Self::from(&cluster.netns(from), SocketAddr::new(address, port), rate)
+    }
+
+    /// As [`Load::start`], from a network namespace to an address.
+    pub(crate) fn from(netns: &str, address: SocketAddr, rate: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let start = Instant::now();
         let pause = Duration::from_secs(1) * CLIENTS / rate;
         let clients = (0..CLIENTS)
             .map(|client| {
-                let (stop, netns) = (stop.clone(), cluster.netns(from));
+                let (stop, netns) = (stop.clone(), netns.to_owned());
                 let first = start + pause * client / CLIENTS;
                 thread::spawn(enter(netns, move || run(address, start, first, pause, &stop)))
             })

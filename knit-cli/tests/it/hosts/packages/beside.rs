@@ -1,0 +1,33 @@
+//! The sidecar's package on a host that the Go daemon keeps in its mesh.
+
+use super::Built;
+use super::place::{apt, boot, install};
+use crate::support::{Laptop, stdout};
+
+/// As its package would install it.
+const GO_DAEMON: &str = "printf '[Service]\\nExecStart=/bin/sleep infinity\\n\
+     [Install]\\nWantedBy=multi-user.target\\n' >/etc/systemd/system/wgmesh.service
+     systemctl daemon-reload && systemctl enable --now -q wgmesh";
+
+#[test]
+fn the_go_daemon_keeps_its_host_until_somebody_changes_over() {
+    Built::Old.build();
+    Built::New.build();
+    let laptop = Laptop::new("go");
+    let host = boot(&laptop, 1);
+    let states = || {
+        let line = "systemctl is-active wgmesh wg-mesh; systemctl is-enabled wg-mesh";
+        stdout(&host.try_run(line, ""))
+    };
+    host.run(GO_DAEMON);
+    let told = install(&host, Built::Old, &["meshctl"]);
+    assert!(told.contains("wgmesh keeps this host in its mesh"), "{told}");
+    assert_eq!(states(), "active\ninactive\ndisabled");
+    install(&host, Built::New, &["meshctl"]);
+    assert_eq!(states(), "active\ninactive\ndisabled", "an upgrade changes nothing of it");
+
+    host.run("meshctl init >/etc/knit/mesh.secret && systemctl enable --now -q wg-mesh");
+    assert_eq!(states(), "inactive\nactive\nenabled", "there is one at a time");
+    apt(&host, "purge meshctl");
+    assert!(!host.try_run("ip link show wg0", "").status.success());
+}
