@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use knit_rpc::Timestamp;
 use knit_rpc::id::{DeploymentId, NodeId, ProjectName, SpecHash};
 use knit_rpc::message::{AssignedInstance, Generation, NetworkDriver, NetworkSpec, NodeAssignment};
 use knit_rpc::spec::{DeploymentSpec, InstanceSpec, RunPolicy, VolumeName};
@@ -19,7 +20,16 @@ pub struct SentAssignment {
     pub assignment: NodeAssignment,
     #[serde(default)]
     pub deployments: BTreeMap<DeploymentId, Outline>,
+    /// Deployments that were removed lately: a server that was set back must not start them again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub removed: BTreeSet<DeploymentId>,
+    /// Deployments that nothing should run of, and since when: nothing else tells of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stopped: BTreeMap<DeploymentId, Timestamp>,
 }
+
+/// So many of the removed and so many of the stopped deployments are told, the latest first.
+const ENDED_TOLD_MAX: usize = 256;
 
 /// What of a deployment no instance tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +41,9 @@ pub struct Outline {
     pub spec: DeploymentSpec,
     #[serde(default)]
     pub restart_floor: u64,
+    /// When somebody last changed it, by the server's clock.
+    #[serde(default)]
+    pub updated_at: Timestamp,
 }
 
 impl Outline {
@@ -44,6 +57,7 @@ impl Outline {
             spec_hash: deployment.spec_hash.clone(),
             spec,
             restart_floor: deployment.restart_floor,
+            updated_at: deployment.updated_at,
         }
     }
 
@@ -119,7 +133,31 @@ pub fn of_node(snapshot: &Snapshot, node: &NodeId, generation: Generation) -> Se
         // Whoever sends it seals them.
         secrets: Vec::new(),
     };
-    SentAssignment { assignment, deployments }
+    let (removed, stopped) = (removed(snapshot), stopped(snapshot));
+    SentAssignment { assignment, deployments, removed, stopped }
+}
+
+/// What was removed lately, whether anything of it is left or not.
+fn removed(snapshot: &Snapshot) -> BTreeSet<DeploymentId> {
+    let leaving = snapshot.deployments.values().filter_map(|one| Some((one.removed_at?, &one.id)));
+    let gone = snapshot.removed.iter().map(|(id, at)| (*at, id));
+    latest(leaving.chain(gone)).into_iter().map(|(_, id)| id.clone()).collect()
+}
+
+fn stopped(snapshot: &Snapshot) -> BTreeMap<DeploymentId, Timestamp> {
+    let stopped = snapshot.deployments.values().filter(|one| one.stopped);
+    let stopped = stopped.filter(|one| one.removed_at.is_none());
+    let told = latest(stopped.map(|one| (one.updated_at, &one.id)));
+    told.into_iter().map(|(at, id)| (id.clone(), at)).collect()
+}
+
+fn latest<'a>(
+    all: impl Iterator<Item = (Timestamp, &'a DeploymentId)>,
+) -> Vec<(Timestamp, &'a DeploymentId)> {
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    all.truncate(ENDED_TOLD_MAX);
+    all
 }
 
 /// How the instance is kept: as the newest revision says, when it is as that wants it.

@@ -35,6 +35,9 @@ pub struct Snapshot {
     pub deafness: Option<Deafness>,
     pub nodes: BTreeMap<NodeId, Node>,
     pub deployments: BTreeMap<DeploymentId, Deployment>,
+    /// Deployments that were removed and of which nothing is left, with when: an assignment of
+    /// before must not bring them back.
+    pub removed: BTreeMap<DeploymentId, Timestamp>,
     pub specs: BTreeMap<SpecHash, InstanceSpec>,
     /// Desired: written by the planner only.
     pub instances: Instances,
@@ -98,6 +101,7 @@ impl Snapshot {
             deafness: None,
             nodes: BTreeMap::new(),
             deployments: BTreeMap::new(),
+            removed: BTreeMap::new(),
             specs: BTreeMap::new(),
             instances: Instances::default(),
             observed: Observed::default(),

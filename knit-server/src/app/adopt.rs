@@ -32,25 +32,33 @@ impl App {
         let now = clock::now();
         // What was sent before the newest that is known tells nothing new: a node that shows it
         // wants back what was taken from it.
-        let adoption = if held.assignment.generation > node.published {
-            adoption::adopt(&world.snapshot, &held, now)
+        let (adoption, epoch) = if held.assignment.generation > node.published {
+            let epoch = adoption::epoch_above(world.snapshot.epoch, held.assignment.generation);
+            (adoption::adopt(&world.snapshot, &held, now), epoch)
         } else {
-            Adoption::default()
+            (Adoption::default(), world.snapshot.epoch)
         };
         let mut node = node.clone();
         node.adopting = false;
         // What it holds was sent to it in a former life: its next beat must not look forgotten.
         node.published = node.published.max(held.assignment.generation);
-        node.generation =
-            assignment::next(node.generation.max(held.assignment.generation), world.snapshot.epoch);
+        node.generation = assignment::next(node.generation.max(held.assignment.generation), epoch);
         let unknown = unknown_projects(world, &adoption);
-        self.store_adoption(&adoption, &node, &unknown, now).await?;
+        self.store_adoption(&adoption, (&node, epoch), &unknown, now).await?;
+        world.snapshot.epoch = epoch;
         tracing::info!(
             node.id = %node_id,
             deployments = adoption.deployments.len(),
             instances = adoption.instances.len(),
+            given_up = adoption.dropped.len(),
             "took in what the node runs"
         );
+        for ((project, name), (version, _)) in &adoption.secrets {
+            tracing::warn!(
+                %project, secret = %name, version,
+                "nodes have a version of a secret whose value this server lost: set it again"
+            );
+        }
         adoption.apply(&mut world.snapshot);
         world.projects.extend(unknown.into_iter().map(|project| (project, now)));
         world.snapshot.nodes.insert(node_id.clone(), node);
@@ -89,7 +97,7 @@ impl App {
     async fn store_adoption(
         &self,
         adoption: &Adoption,
-        node: &knit_server_core::Node,
+        (node, epoch): (&knit_server_core::Node, u64),
         projects: &BTreeSet<ProjectName>,
         now: Timestamp,
     ) -> Result<(), AppError> {
@@ -100,12 +108,26 @@ impl App {
         for deployment in adoption.deployments.values() {
             store::deployments::put(&mut write, deployment).await?;
         }
+        for (id, at) in &adoption.removed {
+            store::deployments::note_removed(&mut write, id, *at).await?;
+        }
         for (hash, spec) in &adoption.specs {
             store::deployments::put_spec(&mut write, hash, spec).await?;
+        }
+        for id in &adoption.dropped {
+            store::deployments::remove_instance(&mut write, id).await?;
+        }
+        for network in adoption.networks.values() {
+            store::networks::put(&mut write, network).await?;
+        }
+        for ((project, name), (number, version)) in &adoption.secrets {
+            let at = (project, name, *number);
+            store::secrets::put_without_value(&mut write, at, version).await?;
         }
         for instance in adoption.instances.values() {
             store::deployments::put_instance(&mut write, instance).await?;
         }
+        store::set_epoch(&mut write, epoch).await?;
         store::nodes::put(&mut write, node).await?;
         store::commit(write).await?;
         Ok(())
@@ -114,7 +136,10 @@ impl App {
 
 /// The projects of what was taken in that this server forgot as well.
 fn unknown_projects(world: &World, adoption: &Adoption) -> BTreeSet<ProjectName> {
-    let of_deployments = adoption.deployments.values().map(|deployment| &deployment.spec.project);
-    let named = of_deployments.chain(adoption.volumes.keys().map(|volume| &volume.project));
+    let deployments = adoption.deployments.values().map(|deployment| &deployment.spec.project);
+    let named = deployments
+        .chain(adoption.volumes.keys().map(|volume| &volume.project))
+        .chain(adoption.networks.keys().map(|(project, _)| project))
+        .chain(adoption.secrets.keys().map(|(project, _)| project));
     named.filter(|project| !world.projects.contains_key(project)).cloned().collect()
 }

@@ -47,10 +47,15 @@ fn lowest_free(snapshot: &Snapshot) -> u32 {
 }
 
 /// A node that works on something newer than was ever sent to it has to be taken in first; then
-/// the epoch rises above what it works on.
+/// the epoch rises above what it works on. One that does not has nothing to be taken in.
 fn notice_forgotten(snapshot: &Snapshot, node: &mut Node, applied: Generation) -> Option<u64> {
-    if node.adopting || !adoption::is_forgotten(node, applied) {
+    if !adoption::is_forgotten(node, applied) {
+        node.adopting = false;
         return None;
+    }
+    let epoch = adoption::epoch_above(snapshot.epoch, applied);
+    if node.adopting {
+        return Some(epoch).filter(|epoch| *epoch > snapshot.epoch);
     }
     tracing::warn!(
         node.id = %node.id,
@@ -60,5 +65,5 @@ fn notice_forgotten(snapshot: &Snapshot, node: &mut Node, applied: Generation) -
          anything is decided for it"
     );
     node.adopting = true;
-    Some(adoption::epoch_above(snapshot.epoch, applied))
+    Some(epoch)
 }

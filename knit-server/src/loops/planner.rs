@@ -1,6 +1,6 @@
 //! Looks at what changed, decides, stores, wakes the publisher.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use knit_rpc::Timestamp;
@@ -19,6 +19,8 @@ use crate::store;
 
 /// Rollouts wait for moments to pass, so the clock alone is a reason to look.
 const TICK: Duration = Duration::from_millis(250);
+/// How long it is remembered that a deployment was removed.
+const REMOVED_KEPT: Duration = Duration::from_hours(24 * 30);
 
 /// Plans until told to stop.
 pub async fn run(app: &App, stop: CancellationToken) {
@@ -184,26 +186,32 @@ fn tell_unplaced(app: &App, world: &World, changed: &BTreeSet<DeploymentId>, now
 
 /// Forgets removed deployments of which nothing is left.
 async fn purge(app: &App, world: &mut World) -> Result<(), AppError> {
-    let gone: Vec<DeploymentId> = world
+    let gone: BTreeMap<DeploymentId, Timestamp> = world
         .snapshot
         .deployments
         .values()
-        .filter(|deployment| deployment.removed_at.is_some())
         .filter(|deployment| !status::is_left(&world.snapshot, &world.verdicts, &deployment.id))
-        .map(|deployment| deployment.id.clone())
+        .filter_map(|deployment| Some((deployment.id.clone(), deployment.removed_at?)))
         .collect();
     if gone.is_empty() {
         return Ok(());
     }
+    let now = clock::now();
+    let is_old = |at: Timestamp| now.since(at) > REMOVED_KEPT;
     let mut write = app.store.begin().await?;
-    for id in &gone {
-        store::deployments::purge(&mut write, id).await?;
+    for (id, removed_at) in &gone {
+        store::deployments::purge(&mut write, id, *removed_at).await?;
+    }
+    for (id, _) in world.snapshot.removed.iter().filter(|(_, at)| is_old(**at)) {
+        store::deployments::forget_removed(&mut write, id).await?;
     }
     store::commit(write).await?;
-    for id in gone {
+    world.snapshot.removed.retain(|_, at| !is_old(*at));
+    world.snapshot.removed.extend(gone.clone());
+    for id in gone.into_keys() {
         if let Some(deployment) = world.snapshot.deployments.remove(&id) {
             let (project, deployment) = (deployment.spec.project, deployment.spec.name);
-            app.feed.tell(clock::now(), EventKind::DeploymentRemoved { project, deployment });
+            app.feed.tell(now, EventKind::DeploymentRemoved { project, deployment });
         }
     }
     world.forget_specs();

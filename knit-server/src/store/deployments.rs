@@ -4,6 +4,7 @@ mod revisions;
 
 use std::collections::BTreeMap;
 
+use knit_rpc::Timestamp;
 use knit_rpc::id::{DeploymentId, InstanceId, SpecHash};
 use knit_rpc::spec::InstanceSpec;
 use knit_server_core::instances::Instances;
@@ -44,8 +45,14 @@ pub async fn put(write: &mut Write, deployment: &Deployment) -> Result<(), Store
     revisions::put_all(write, deployment).await
 }
 
-/// Forgets a removed deployment, and the specs that nothing refers to any more.
-pub async fn purge(write: &mut Write, id: &DeploymentId) -> Result<(), StoreError> {
+/// Forgets a removed deployment but for that it was removed, and the specs that nothing refers to
+/// any more.
+pub async fn purge(
+    write: &mut Write,
+    id: &DeploymentId,
+    removed_at: Timestamp,
+) -> Result<(), StoreError> {
+    note_removed(write, id, removed_at).await?;
     for statement in
         ["DELETE FROM instances WHERE deployment_id = $1", "DELETE FROM deployments WHERE id = $1"]
     {
@@ -56,6 +63,33 @@ pub async fn purge(write: &mut Write, id: &DeploymentId) -> Result<(), StoreErro
             .map_err(StoreError::Write)?;
     }
     purge_specs(write).await
+}
+
+/// Remembers that a deployment was removed.
+pub async fn note_removed(
+    write: &mut Write,
+    id: &DeploymentId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO removed_deployments (id, removed_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+    )
+    .bind(id.as_str())
+    .bind(int(at.as_millis()))
+    .execute(&mut **write)
+    .await
+    .map_err(StoreError::Write)?;
+    Ok(())
+}
+
+/// Forgets that a deployment was removed.
+pub async fn forget_removed(write: &mut Write, id: &DeploymentId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM removed_deployments WHERE id = $1")
+        .bind(id.as_str())
+        .execute(&mut **write)
+        .await
+        .map_err(StoreError::Write)?;
+    Ok(())
 }
 
 /// Forgets the specs that no instance and no remembered revision refers to.
@@ -136,6 +170,18 @@ type DeploymentRow = (
 type InstanceRow = (String, String, i64, i64, i64, String, String, i64, String, String);
 
 impl Store {
+    /// Deployments that were removed, with when.
+    pub(super) async fn removed_deployments(
+        &self,
+    ) -> Result<BTreeMap<DeploymentId, Timestamp>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT id, removed_at FROM removed_deployments")
+                .fetch_all(&self.read)
+                .await
+                .map_err(StoreError::Read)?;
+        rows.into_iter().map(|(id, at)| Ok((parsed("deployment", &id)?, moment(at)))).collect()
+    }
+
     /// Every deployment with its revisions.
     pub(super) async fn deployments(
         &self,

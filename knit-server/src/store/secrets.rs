@@ -34,6 +34,30 @@ pub async fn put(
     Ok(())
 }
 
+/// Takes note of a version whose value is not known here.
+pub async fn put_without_value(
+    write: &mut Write,
+    (project, name, number): (&ProjectName, &SecretName, u64),
+    version: &Version,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO secrets
+             (project, name, version, sealed, bytes, is_text, created_at, created_by)
+         VALUES ($1, $2, $3, NULL, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+    )
+    .bind(project.as_str())
+    .bind(name.as_str())
+    .bind(int(number))
+    .bind(int(version.bytes))
+    .bind(i64::from(version.is_text))
+    .bind(int(version.created_at.as_millis()))
+    .bind(&version.created_by)
+    .execute(&mut **write)
+    .await
+    .map_err(StoreError::Write)?;
+    Ok(())
+}
+
 /// Erases the value of a version; that there was one stays known.
 pub async fn erase(
     write: &mut Write,

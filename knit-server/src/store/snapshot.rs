@@ -19,6 +19,7 @@ impl Store {
             epoch: self.epoch().await?,
             nodes: self.nodes().await?,
             deployments: self.deployments().await?,
+            removed: self.removed_deployments().await?,
             specs: self.specs().await?,
             instances: self.instances().await?,
             observed: self.observed().await?,
@@ -29,7 +30,8 @@ impl Store {
         })
     }
 
-    async fn epoch(&self) -> Result<u64, StoreError> {
+    /// The epoch that this server is in.
+    pub async fn epoch(&self) -> Result<u64, StoreError> {
         let found: Option<String> =
             sqlx::query_scalar("SELECT value FROM meta WHERE key = 'epoch'")
                 .fetch_optional(&self.read)

@@ -97,6 +97,10 @@ async fn every_row_is_read_back_as_it_was_written() {
     store::deployments::put_instance(&mut write, &instance).await.unwrap();
     store::volumes::put(&mut write, &name, &volume).await.unwrap();
     store::networks::put(&mut write, &network).await.unwrap();
+    let gone = DeploymentId::from_bytes([2; 16]);
+    for at in [NOW, NOW.plus(std::time::Duration::from_secs(1))] {
+        store::deployments::note_removed(&mut write, &gone, at).await.unwrap();
+    }
     store::commit(write).await.unwrap();
 
     let found = read(&store).await;
@@ -104,6 +108,7 @@ async fn every_row_is_read_back_as_it_was_written() {
     let wanted = Snapshot {
         nodes: [(node(1).id, node(1))].into(),
         deployments: [(deployment.id.clone(), deployment)].into(),
+        removed: [(gone.clone(), NOW)].into(),
         specs: specs.into_iter().map(|spec| (spec.hash(), spec)).collect(),
         instances: [(instance.id.clone(), instance)].into_iter().collect(),
         volumes: [(name.clone(), volume)].into(),
@@ -114,11 +119,13 @@ async fn every_row_is_read_back_as_it_was_written() {
 
     let mut write = store.begin().await.unwrap();
     store::volumes::remove(&mut write, &name).await.unwrap();
+    store::deployments::forget_removed(&mut write, &gone).await.unwrap();
     let shop = ProjectName::parse("shop").unwrap();
     store::networks::remove(&mut write, &shop, "back").await.unwrap();
     store::commit(write).await.unwrap();
     let found = read(&store).await;
     assert_eq!((found.volumes, found.networks), (BTreeMap::new(), BTreeMap::new()));
+    assert_eq!(found.removed, BTreeMap::new());
 }
 
 #[tokio::test]
