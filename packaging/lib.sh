@@ -81,6 +81,10 @@ programs_dir() {
         sed 's/.*"target_directory":"\([^"]*\)".*/\1\/debug/'
 }
 
+# What makes Debian packages.
+# shellcheck disable=SC2034 # build-deb and test use it
+CARGO_DEB=3.8.0
+
 # Where programs of cargo are that only packaging needs.
 if [ "$(id -u)" -eq 0 ]; then
     TOOLS=/var/cache/knit-test/tools
