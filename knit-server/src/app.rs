@@ -19,6 +19,7 @@ pub mod nodes;
 mod projects;
 mod registries;
 pub mod reports;
+pub(crate) mod restored;
 mod secrets;
 pub mod sessions;
 mod tell;
@@ -135,6 +136,7 @@ impl App {
         vault: Vault,
         settings: Settings,
     ) -> Result<Self, StoreError> {
+        restored::begin(&store, clock::now()).await?;
         let snapshot = store.snapshot(identity.cluster.clone(), clock::now()).await?;
         let last_reports = store.last_reports().await?;
         let removed = store.removed_nodes().await?;

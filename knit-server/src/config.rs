@@ -1,5 +1,6 @@
 //! What the server is told: flags over the configuration file over defaults.
 
+mod backup;
 mod check;
 pub mod oidc;
 mod public_url;
@@ -18,6 +19,7 @@ use knit_runtime::manual::ManualCommand;
 use knit_server_core::admission::Policy;
 use serde::Deserialize;
 
+pub use backup::{BackupOptions, RestoreOptions};
 use oidc::{Oidc, OidcTable};
 pub use public_url::PublicUrl;
 
@@ -42,6 +44,10 @@ pub enum Command {
     Init(Box<Options>),
     /// Seal what is kept secret by another master key; works while the server runs as well
     RotateMasterKey(Box<RotateOptions>),
+    /// Write all that cannot be rebuilt into one file; works while the server runs
+    Backup(Box<BackupOptions>),
+    /// Fill an empty state directory from a backup; the server must not run
+    Restore(Box<RestoreOptions>),
     /// Print what an external NATS server has to have in its configuration (holds no secret)
     NatsConfig(Box<Options>),
     /// Say whether a configuration file is right; nothing is started, and nothing is changed

@@ -102,7 +102,8 @@ impl Identity {
         self.server.public_key()
     }
 
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, IdentityError> {
+    /// An identity as a file holds it.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, IdentityError> {
         let file: File = serde_json::from_slice(bytes)
             .map_err(|source| IdentityError::Parse { path: path.to_owned(), source })?;
         let key = |seed: &str| {

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod app;
+pub mod backup;
 pub mod config;
 pub mod feed;
 pub mod http;

@@ -43,6 +43,14 @@ async fn run(command: Command) -> anyhow::Result<()> {
             knit_runtime::terminal::eprintln(&text);
             Ok(())
         }
+        Command::Backup(options) => {
+            knit_runtime::terminal::eprintln(&knit_server::server::backup(*options).await?);
+            Ok(())
+        }
+        Command::Restore(options) => {
+            knit_runtime::terminal::eprintln(&knit_server::server::restore(*options).await?);
+            Ok(())
+        }
         Command::NatsConfig(options) => {
             let text = knit_server::server::nats_config(&Config::load(*options)?)?;
             knit_runtime::terminal::print(&text).context("the configuration could not be printed")

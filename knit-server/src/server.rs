@@ -21,7 +21,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::tokens;
 use crate::app::{App, Settings};
-use crate::config::Config;
+use crate::backup;
+use crate::config::{BackupOptions, Config, RestoreOptions};
 use crate::http::connections::{Bounds, answer};
 use crate::http::listen::{Listeners, bind_socket};
 use crate::http::sessions::Web;
@@ -141,9 +142,26 @@ fn give_to_owner(state_dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{} could not be given to its owner", state_dir.display()))
 }
 
+/// Makes a backup, or looks at one; returns what there is to say about it.
+pub async fn backup(options: BackupOptions) -> anyhow::Result<String> {
+    let BackupOptions { options, out, force, without_master_key, check } = options;
+    if let Some(file) = check {
+        return backup::check(&file);
+    }
+    let wish = backup::Wish { out, force, without_master_key };
+    backup::take(&Config::load(options)?, wish, clock::now()).await
+}
+
+/// Fills an empty state directory; returns what there is to do next.
+pub async fn restore(options: RestoreOptions) -> anyhow::Result<String> {
+    let config = Config::load(options.options)?;
+    backup::restore(&config, &options.backup, clock::now()).await
+}
+
 /// Prints what an external NATS server has to know.
 pub fn nats_config(config: &Config) -> anyhow::Result<String> {
     Config::make_state_dir(&config.state_dir).context("the state directory cannot be made")?;
+    backup::refuse_half_a_restore(&config.state_dir)?;
     let identity = Identity::load_or_create(&config.identity(), &config.database())?;
     let trust = {
         let now = clock::now().as_millis() / 1000;
@@ -189,6 +207,7 @@ async fn open(config: &Config) -> anyhow::Result<(Identity, Store)> {
     Config::make_state_dir(&config.state_dir).with_context(|| {
         format!("the state directory {} cannot be made", config.state_dir.display())
     })?;
+    backup::refuse_half_a_restore(&config.state_dir)?;
     let identity = Identity::load_or_create(&config.identity(), &config.database())?;
     let store = Store::open(&config.database(), &identity.cluster).await?;
     Ok((identity, store))

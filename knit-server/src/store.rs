@@ -8,6 +8,7 @@
 //! `RETURNING`).
 
 pub mod audit;
+pub mod copy;
 pub mod declared;
 pub mod deployments;
 pub mod joining;
@@ -16,6 +17,7 @@ pub mod nodes;
 pub mod projects;
 pub mod registries;
 pub mod reports;
+pub mod restored;
 pub mod revocations;
 pub mod secrets;
 pub mod sessions;
@@ -236,9 +238,8 @@ fn open_error(path: &Path, source: sqlx::Error) -> StoreError {
 
 fn migrate_error(path: &Path, source: MigrateError) -> StoreError {
     let path = path.to_owned();
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
     if let MigrateError::VersionMissing(version) = source {
-        return StoreError::Newer { path, version, known };
+        return StoreError::Newer { path, version, known: copy::known_schema() };
     }
     if let MigrateError::Execute(error) = source {
         return open_error(&path, error);

@@ -107,6 +107,32 @@ pub(super) fn open(source: &MasterKeySource, sealed: &Sealed) -> Result<Key, Mas
     Ok(data)
 }
 
+/// The file that opens the data key, as it is: the server's own or a named one, or the next one
+/// where a rotation is under way. Nothing is changed.
+pub fn file_that_opens(
+    source: &MasterKeySource,
+    sealed: &Sealed,
+) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
+    let opens = |path: &Path| {
+        let key = read(source, path)?;
+        let opened = key.unwrap_key(sealed).is_some();
+        let wrong = || MasterKeyError::Wrong { path: path.to_owned() };
+        opened
+            .then(|| Zeroizing::new(format!("{}\n", *key.to_hex()).into_bytes()))
+            .ok_or_else(wrong)
+    };
+    let own = opens(source.path());
+    match source.next().map(|next| opens(&next)) {
+        Some(Ok(next)) if own.is_err() => Ok(next),
+        Some(_) | None => own,
+    }
+}
+
+/// Whether these bytes are a master key that opens the data key.
+pub fn opens(bytes: &[u8], sealed: &Sealed) -> bool {
+    parse(bytes).is_some_and(|key| key.unwrap_key(sealed).is_some())
+}
+
 /// Reads the master key; makes it only where it is the server's own and missing.
 pub(super) fn read_or_make(source: &MasterKeySource) -> Result<Key, MasterKeyError> {
     match (read(source, source.path()), source) {

@@ -4,6 +4,7 @@
 mod access;
 mod adoption;
 mod audit;
+mod backup;
 mod bounds;
 mod cut_off;
 mod declared;
