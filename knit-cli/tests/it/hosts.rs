@@ -4,6 +4,7 @@ mod add;
 mod alone;
 mod deploy;
 mod dev;
+mod disaster;
 mod drain;
 mod exposure;
 mod faults;

@@ -29,8 +29,7 @@ fn command(state: &Path, what: &str, args: &[&str]) -> Command {
 
 /// Runs it; what it said.
 fn run(state: &Path, what: &str, args: &[&str]) -> Result<String, String> {
-    let output = command(state, what, args).output().expect("it runs");
-    said(&output)
+    said(&command(state, what, args).output().map_err(|error| error.to_string())?)
 }
 
 fn said(output: &Output) -> Result<String, String> {
@@ -272,13 +271,16 @@ async fn each_backup_under_load_is_one_moment_also_when_two_are_made_at_once() {
 
 /// Restores a backup elsewhere, and looks whether all of it fits; how long its audit is.
 async fn whole(file: &Path) -> u64 {
-    let into = tempfile::tempdir().unwrap();
+    let into = tempfile::tempdir().expect("as it should be");
     let state = into.path().join("state");
-    run(&state, "restore", &[text(file)]).unwrap();
+    run(&state, "restore", &[text(file)]).expect("as it should be");
     let identity = Identity::load_or_create(&state.join("identity.json"), &state.join("none"));
-    let store = Store::open(&state.join("knit.db"), &identity.unwrap().cluster).await.unwrap();
-    let snapshot = store.snapshot("0".repeat(32).parse().unwrap(), knit_runtime::clock::now());
-    let snapshot = snapshot.await.unwrap();
+    let store = Store::open(&state.join("knit.db"), &identity.expect("as it should be").cluster)
+        .await
+        .expect("as it should be");
+    let snapshot = store
+        .snapshot("0".repeat(32).parse().expect("as it should be"), knit_runtime::clock::now());
+    let snapshot = snapshot.await.expect("as it should be");
     for instance in snapshot.instances.values() {
         assert!(snapshot.deployments.contains_key(&instance.deployment), "{instance:?}");
         assert!(snapshot.specs.contains_key(&instance.spec), "{instance:?}");
@@ -286,7 +288,7 @@ async fn whole(file: &Path) -> u64 {
     for deployment in snapshot.deployments.values() {
         assert!(deployment.revisions.contains_key(&deployment.revision), "{deployment:?}");
     }
-    let head = store.audit_head().await.unwrap();
+    let head = store.audit_head().await.expect("as it should be");
     store.close().await;
     head.map_or(0, |entry| entry.sequence)
 }

@@ -15,31 +15,34 @@ use crate::support::{Home, process};
 /// A state directory whose database takes a while to copy.
 async fn large(home: &Home) {
     let identity = home.identity();
-    let store = Store::open(&home.dir.path().join("knit.db"), &identity.cluster).await.unwrap();
-    let mut write = store.begin().await.unwrap();
+    let store = Store::open(&home.dir.path().join("knit.db"), &identity.cluster)
+        .await
+        .expect("as it should be");
+    let mut write = store.begin().await.expect("as it should be");
     for n in 0..40_u8 {
         let mut instance = InstanceSpec { image: "v1".to_owned(), ..InstanceSpec::default() };
         instance.env.insert("LARGE".to_owned(), format!("{n}").repeat(100_000));
-        let spec = DeploymentSpec::new(format!("d{n}").parse().unwrap(), instance);
+        let spec = DeploymentSpec::new(format!("d{n}").parse().expect("as it should be"), instance);
         let id = DeploymentId::from_bytes([n; 16]);
         let deployment = revise::first(id, spec, knit_runtime::clock::now());
-        store::deployments::put(&mut write, &deployment).await.unwrap();
+        store::deployments::put(&mut write, &deployment).await.expect("as it should be");
     }
-    store::commit(write).await.unwrap();
+    store::commit(write).await.expect("as it should be");
     store.close().await;
 }
 
 /// Runs a command and kills it after a while, if it still runs then.
 fn kill_after(millis: u64, state: &Path, what: &str, args: &[&str]) {
-    let mut child = command(state, what, args).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        command(state, what, args).stderr(Stdio::null()).spawn().expect("as it should be");
     std::thread::sleep(Duration::from_millis(millis));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill().expect("as it should be");
+    child.wait().expect("as it should be");
 }
 
 /// Moments that lie in all parts of what takes this long.
 fn moments(of: Duration) -> impl Iterator<Item = u64> {
-    let millis = u64::try_from(of.as_millis()).unwrap();
+    let millis = u64::try_from(of.as_millis()).expect("as it should be");
     (0..25).map(move |n| n * (millis + 20) / 24)
 }
 

@@ -22,12 +22,12 @@ async fn lived() -> Home {
 
 /// The members of a backup that has its master key.
 fn members(file: &Path) -> Vec<(&'static str, Vec<u8>)> {
-    let bytes = std::fs::read(file).unwrap();
+    let bytes = std::fs::read(file).expect("as it should be");
     let mut reader = Reader::new(bytes.as_slice());
     let names = ["manifest.json", "identity.json", "master.key", "knit.db"];
     let member = |name| {
         let mut bytes = Vec::new();
-        reader.member(name, u64::MAX, &mut bytes).unwrap();
+        reader.member(name, u64::MAX, &mut bytes).expect("as it should be");
         (name, bytes)
     };
     names.map(member).into()
@@ -38,13 +38,13 @@ fn saying(file: &Path, change: impl Fn(&mut Value)) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), 0);
     for (name, mut bytes) in members(file) {
         if name == "manifest.json" {
-            let mut manifest: Value = serde_json::from_slice(&bytes).unwrap();
+            let mut manifest: Value = serde_json::from_slice(&bytes).expect("as it should be");
             change(&mut manifest);
-            bytes = serde_json::to_vec(&manifest).unwrap();
+            bytes = serde_json::to_vec(&manifest).expect("as it should be");
         }
-        writer.add(name, bytes.len() as u64, &mut bytes.as_slice()).unwrap();
+        writer.add(name, bytes.len() as u64, &mut bytes.as_slice()).expect("as it should be");
     }
-    writer.finish().unwrap()
+    writer.finish().expect("as it should be")
 }
 
 #[tokio::test]
@@ -65,11 +65,11 @@ async fn nothing_but_a_whole_backup_that_this_program_knows_is_restored() {
         }
     };
     // Cut off where each block ends, and in the middle of it.
-    for length in (0..good.len()).step_by(good.len().next_multiple_of(40) / 40) {
+    for length in (0..good.len()).step_by(good.len() / 39) {
         let why = if length < 512 { "no backup of knit-server" } else { "cut off" };
         check_refused(&good[..length], why);
     }
-    for at in (0..good.len()).step_by(good.len().next_multiple_of(40) / 40) {
+    for at in (0..good.len()).step_by(good.len() / 39) {
         let mut other = good.clone();
         other[at] ^= 1;
         check_refused(&other, "it ");
@@ -107,7 +107,7 @@ async fn it_is_its_owners_alone_and_overwrites_nothing_unasked() {
     let out = tempfile::tempdir().unwrap();
     run(state, "backup", &["--out", text(out.path())]).unwrap();
     let named = names(out.path());
-    assert!(named[0].starts_with("knit-backup-20") && named[0].ends_with(".tar"), "{named:?}");
+    assert!(named[0].starts_with("knit-backup-20") && named[0].contains(".tar"), "{named:?}");
     let told = run(out.path(), "backup", &[]).unwrap_err();
     assert!(told.contains("there is no cluster in"), "{told}");
 
