@@ -1,5 +1,7 @@
 //! What the pages promise.
 
+mod messages;
+
 use std::path::{Path, PathBuf};
 
 fn repository() -> &'static Path {
