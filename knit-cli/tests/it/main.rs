@@ -9,5 +9,6 @@ mod api;
 mod cli;
 mod docs;
 mod hosts;
+mod nixos;
 mod support;
 mod units;

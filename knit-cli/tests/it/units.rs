@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 use crate::support::{stderr, stdout};
 
 /// Exposure in tenths, as `systemd-analyze security` counts it: at most this much.
-const EXPOSURE_MAX: [(&str, u8); 3] = [("knit-server", 15), ("wg-mesh", 20), ("knit-agent", 25)];
+pub(crate) const EXPOSURE_MAX: [(&str, u8); 3] =
+    [("knit-server", 15), ("wg-mesh", 20), ("knit-agent", 25)];
 
 fn unit(name: &str) -> PathBuf {
     let units = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
