@@ -11,7 +11,14 @@ let
         let
           final = base // overlay final base;
           base = pkgs // {
-            inherit lib system;
+            inherit system;
+            # Which paths are in the source, without a copy of them.
+            lib = lib // {
+              fileset = {
+                unions = paths: { inherit paths; };
+                toSource = { root, fileset }: { inherit root; } // fileset;
+              };
+            };
             callPackage =
               path: overrides:
               let

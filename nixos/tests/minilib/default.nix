@@ -91,14 +91,6 @@ let
       mkPackageOption
       types
       ;
-    # Names and types are enough of these.
-    fileset = {
-      unions = paths: { inherit paths; };
-      toSource = { root, fileset }: {
-        outPath = toString root;
-        inherit (fileset) paths;
-      };
-    };
     licenses = {
       mit = "mit";
       asl20 = "asl20";
