@@ -7,8 +7,6 @@
 }:
 let
   inherit (builtins)
-    all
-    any
     attrNames
     attrValues
     concatMap
