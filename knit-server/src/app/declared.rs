@@ -62,8 +62,9 @@ impl App {
             }
             None => {
                 let first = revise::first(new_id()?, spec, now);
-                // A server that knows no node may have forgotten them: they run it perhaps.
-                let forgot = world.snapshot.nodes.is_empty();
+                // Nodes that were forgotten, or have not shown yet what they hold, run it perhaps.
+                let mut nodes = world.snapshot.nodes.values().peekable();
+                let forgot = nodes.peek().is_none() || nodes.any(|node| node.adopting);
                 Deployment { hold_until: forgot.then(|| now.plus(HOLD)), ..first }
             }
         };
