@@ -118,13 +118,16 @@ fn take_instance(
     now: Timestamp,
 ) {
     take_versions(snapshot, adoption, assigned, now);
-    if snapshot.instances.contains_key(&assigned.id) {
+    let known = snapshot.instances.get(&assigned.id);
+    if known.is_some_and(|known| known.node == held.assignment.node) {
         return;
     }
     let known_spec = snapshot.specs.get(&assigned.spec);
     let Some(spec) = held.assignment.specs.get(&assigned.spec).or(known_spec) else { return };
     let owner = deployments::take(snapshot, held, adoption, assigned, spec, now);
     let Some(owner) = owner else { return };
+    // A node that was removed left its instances' ids to those that took their places elsewhere.
+    adoption.dropped.extend(known.map(|known| known.id.clone()));
     adoption.specs.insert(assigned.spec.clone(), spec.clone());
     let instance = Instance {
         id: assigned.id.clone(),

@@ -26,6 +26,9 @@ pub struct SentAssignment {
     /// Deployments that nothing should run of, and since when: nothing else tells of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stopped: BTreeMap<DeploymentId, Timestamp>,
+    /// The last that the node was sent, when it was removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub farewell: bool,
 }
 
 /// So many of the removed and so many of the stopped deployments are told, the latest first.
@@ -134,7 +137,7 @@ pub fn of_node(snapshot: &Snapshot, node: &NodeId, generation: Generation) -> Se
         secrets: Vec::new(),
     };
     let (removed, stopped) = (removed(snapshot), stopped(snapshot));
-    SentAssignment { assignment, deployments, removed, stopped }
+    SentAssignment { assignment, deployments, removed, stopped, farewell: false }
 }
 
 /// What was removed lately, whether anything of it is left or not.

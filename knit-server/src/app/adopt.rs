@@ -14,21 +14,22 @@ use super::{App, AppError, World};
 use crate::store;
 
 impl App {
-    /// Takes in the assignment that a node holds, if that is awaited of it.
+    /// Takes in the assignment that a node holds, if that is awaited of it. Returns whether it was
+    /// the node's farewell: then the node is to be removed again.
     pub(super) async fn adopt(
         &self,
         world: &mut World,
         node_id: &NodeId,
         held: Option<&str>,
-    ) -> Result<(), AppError> {
+    ) -> Result<bool, AppError> {
         let Some(node) = world.snapshot.nodes.get(node_id).filter(|node| node.adopting) else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(held) = held else {
             tracing::debug!(node.id = %node_id, "its inventory lacks the assignment it holds");
-            return Ok(());
+            return Ok(false);
         };
-        let Some(held) = self.own_word(node_id, held) else { return Ok(()) };
+        let Some(held) = self.own_word(node_id, held) else { return Ok(false) };
         let now = clock::now();
         // What was sent before the newest that is known tells nothing new: a node that shows it
         // wants back what was taken from it.
@@ -39,6 +40,12 @@ impl App {
             (Adoption::default(), world.snapshot.epoch)
         };
         let mut node = node.clone();
+        if held.farewell && held.assignment.generation > node.published {
+            tracing::warn!(node.id = %node_id, "a node was removed, and this server forgot that");
+            node.published = held.assignment.generation;
+            world.snapshot.nodes.insert(node_id.clone(), node);
+            return Ok(true);
+        }
         node.adopting = false;
         // What it holds was sent to it in a former life: its next beat must not look forgotten.
         node.published = node.published.max(held.assignment.generation);
@@ -73,7 +80,7 @@ impl App {
                 },
             );
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The held assignment, if this server signed it for this node in a former life.

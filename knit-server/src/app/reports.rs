@@ -46,13 +46,17 @@ impl App {
             store::reports::set_last(&mut write, sender, order(report)).await?;
         }
         store::commit(write).await?;
+        let mut removed = BTreeSet::new();
         for Received { sender, report } in fresh {
             self.observe(&mut world, &sender, &report);
-            if report.full {
-                self.adopt(&mut world, &sender, report.held.as_deref()).await?;
+            if report.full && self.adopt(&mut world, &sender, report.held.as_deref()).await? {
+                removed.insert(sender);
             }
         }
         drop(world);
+        for node in removed {
+            self.remove_again(&node).await?;
+        }
         self.wake_planner.notify_one();
         Ok(strangers)
     }

@@ -289,7 +289,8 @@ fn told(config: &Config, opened: &Opened, facts: &Facts) -> String {
          what was deployed since stays.\n\
          What changed since and no node tells is as it was then. Look at it, and do it again:\n\
          \x20 API tokens that were revoked since are valid (knit token ls)\n\
-         \x20 nodes that were removed since are let in (knit node ls, knit node rm)\n\
+         \x20 nodes that were removed since are let in, unless they show their farewell (knit node ls, \
+         knit node rm)\n\
          \x20 secrets and registries have the values of then; what ran with newer ones keeps them \
          (knit secret ls)\n\
          \x20 projects, networks, cordons and labels that nothing runs by are as they were\n\

@@ -196,6 +196,50 @@ async fn one_backup_restored_twice_ends_as_well() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_removed_after_the_backup_shows_its_farewell_and_is_none_again() {
+    let (home, bus) = (Home::new(), MemoryBus::new());
+    let server = Server::start_on_disk(&home, &bus).await;
+    let disks = [Disk::new(1), Disk::new(2)];
+    let mut agents = Vec::new();
+    for disk in &disks {
+        agents.push(Agent::join(disk, &server.api, Arc::new(bus.client())).await);
+    }
+    server.deploy("{name: web, image: v1, replicas: 4}").await;
+    server.until("web", DeploymentState::Running).await;
+    let backup = back_up(&home);
+    server.api.remove_node(&disks[1].node, true).await.unwrap();
+    eventually("all runs on the other one", || async {
+        (disks[0].running().len() == 4 && disks[1].running().is_empty()).then_some(())
+    })
+    .await;
+    server.until("web", DeploymentState::Running).await;
+    let running = disks[0].running();
+    drop(agents);
+    server.stop().await;
+
+    set_back(&home, &backup);
+    let bus = MemoryBus::new();
+    let server = Server::start_on_disk(&home, &bus).await;
+    assert_eq!(server.app.world().await.snapshot.nodes.len(), 2, "it was one in the backup");
+    let mut agents = Vec::new();
+    for disk in &disks {
+        agents.push(Agent::join(disk, &server.api, Arc::new(bus.client())).await);
+    }
+    eventually("it is out again", || async {
+        let world = server.app.world().await;
+        let is_out = world.removed.contains_key(&disks[1].node);
+        (is_out && !world.snapshot.nodes.contains_key(&disks[1].node)).then_some(())
+    })
+    .await;
+    server.until("web", DeploymentState::Running).await;
+    assert_eq!((disks[0].running(), disks[1].running().len()), (running, 0));
+    let told = server.app.world().await.revocations.contains_key(&disks[1].key().public_key());
+    assert!(told, "and NATS is told to refuse it");
+    drop(agents);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_secret_that_was_set_after_the_backup_keeps_its_number_and_its_value_on_the_node() {
     let (home, bus) = (Home::new(), MemoryBus::new());
     let server = Server::start_on_disk(&home, &bus).await;

@@ -204,6 +204,53 @@ fn an_instance_that_moved_is_given_up_where_it_was_and_its_slot_waits_for_the_ot
 }
 
 #[test]
+fn an_instance_that_was_made_again_elsewhere_by_the_same_id_is_there() {
+    let (older, _) = lived();
+    let mut newer = older.clone();
+    let (from, to) = (node_id(2), node_id(1));
+    let moved: Vec<_> = newer.instances.on_node(&from).cloned().collect();
+    assert!(!moved.is_empty());
+    newer.nodes.remove(&from);
+    for instance in &moved {
+        newer.instances.insert(Instance { node: to.clone(), ..instance.clone() });
+    }
+    let ahead = Generation { epoch: 0, counter: 1000 };
+    let back = learned(&older, &[assignment::of_node(&newer, &to, ahead)]);
+    assert_eq!(back.instances.count_on(&from), 0);
+    assert_eq!(placed(&back), placed(&newer));
+}
+
+#[test]
+fn a_slot_of_a_newer_revision_waits_for_the_node_that_has_not_shown_it_yet() {
+    let (older, _) = lived();
+    let mut newer = older.clone();
+    deploy_on(&mut newer, 1, 3, instance_spec("a2"), &[]);
+    for seconds in 0..60 {
+        beat_all(&mut newer, after(seconds));
+        settle(&mut newer, after(seconds));
+        run_all(&mut newer);
+    }
+    let held = held_by_both(&newer);
+    let mut restored = older;
+    restored.epoch = 1;
+    for n in [1, 2] {
+        node_mut(&mut restored, n).adopting = true;
+    }
+    for order in [[1, 2], [2, 1]] {
+        let mut back = restored.clone();
+        for (shown, second) in order.into_iter().zip([60, 70]) {
+            adopt(&back, &held[shown - 1], after(second)).apply(&mut back);
+            node_mut(&mut back, u8::try_from(shown).unwrap()).adopting = false;
+            for later in second..second + 5 {
+                beat_all(&mut back, after(later));
+                settle(&mut back, after(later));
+            }
+        }
+        assert_eq!(placed(&back), placed(&newer), "nothing else was made");
+    }
+}
+
+#[test]
 fn a_change_that_makes_no_new_container_is_learned_with_what_was_known_kept() {
     let (older, _) = lived();
     let mut newer = older.clone();

@@ -81,7 +81,8 @@ impl<'a> Planner<'a> {
         walk: &mut Walk<'a>,
     ) -> Result<Option<Instance>, Unplaced> {
         let waits = |summary: String| Unplaced { slot: wanted.slot, summary, reasons: Vec::new() };
-        if deployment.hold_until.is_some_and(|until| self.now < until) && rows.is_empty() {
+        if deployment.hold_until.is_some_and(|until| self.now < until) && self.may_be_claimed(rows)
+        {
             let summary = "taken in from a node; waiting a moment for other nodes that may run it";
             return Err(waits(summary.to_owned()));
         }
@@ -112,6 +113,13 @@ impl<'a> Planner<'a> {
             }
         }
         self.choose(deployment, wanted, rows, &target, walk).map(Some)
+    }
+
+    /// Whether a node may still show that it fills the slot: any, or the one that did at the backup.
+    fn may_be_claimed(&self, rows: &[Instance]) -> bool {
+        let has_not_shown =
+            |row: &Instance| self.snapshot.nodes.get(&row.node).is_some_and(|node| node.adopting);
+        rows.is_empty() || rows.iter().any(has_not_shown)
     }
 
     fn choose(

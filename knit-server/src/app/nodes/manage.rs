@@ -72,6 +72,12 @@ impl App {
         Ok(self.until_cut_off(&nkey).await)
     }
 
+    /// Removes a node whose removal this server forgot.
+    pub(in super::super) async fn remove_again(&self, id: &NodeId) -> Result<(), AppError> {
+        let world = self.world().await;
+        self.take_out(world, id, true, None).await.map(drop)
+    }
+
     /// Takes a node out; with `rejected_by` it is not asked about again either. Returns its key.
     pub(super) async fn take_out(
         &self,

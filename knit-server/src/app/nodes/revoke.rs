@@ -7,8 +7,9 @@ use knit_rpc::id::NodeId;
 use knit_rpc::message::Generation;
 use knit_rpc::signed::{self, Context};
 use knit_runtime::clock;
+use knit_server_core::Snapshot;
+use knit_server_core::assignment::{self, SentAssignment};
 use knit_server_core::revocation::{self, FAREWELL_MAX};
-use knit_server_core::{Snapshot, assignment};
 use tokio::time::timeout;
 
 use super::super::{App, AppError, CutOff, World};
@@ -78,7 +79,7 @@ impl App {
     pub async fn farewell(&self, node: &NodeId, last: Generation) -> Result<Vec<u8>, AppError> {
         let started = self.world().await.snapshot.started;
         let nothing = Snapshot::empty(self.identity.cluster.clone(), started);
-        let sent = assignment::of_node(&nothing, node, last);
+        let sent = SentAssignment { farewell: true, ..assignment::of_node(&nothing, node, last) };
         signed::sign(&self.identity.server, Context::Assignment, &sent)
             .map_err(|error| AppError::Internal(Box::new(error)))
     }
