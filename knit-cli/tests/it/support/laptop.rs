@@ -61,10 +61,11 @@ impl Laptop {
 
     /// What `knit` shows as JSON, or what it says.
     pub(crate) fn try_json(&self, arguments: &[&str]) -> Result<Value, String> {
-        let output = self.knit(arguments).args(["-o", "json"]).output().unwrap();
+        let output = self.knit(arguments).args(["-o", "json"]).output();
+        let output = output.map_err(|error| error.to_string())?;
         if !output.status.success() {
             return Err(stderr(&output));
         }
-        Ok(serde_json::from_slice(&output.stdout).unwrap())
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
     }
 }
