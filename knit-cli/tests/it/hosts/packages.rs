@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::support::debian::Host;
 use crate::support::{Load, stdout};
-use built::Built;
+use built::{Built, NEW_LINE};
 use place::{ON_FIRST, ON_OTHERS, Place, apt, install};
 
 const PORT: u16 = 8080;
@@ -95,7 +95,9 @@ fn an_upgrade_under_load_is_not_noticed(place: &Place) {
         assert_eq!(tally.failed, 0, "{tally}");
         knit_runtime::terminal::eprintln(&format!("under the upgrades: {tally}"));
     }
-    assert_eq!(second.run("tail -n 1 /etc/knit/agent.toml"), "# by the administrator");
+    let last_line = |host: &Host| host.run("tail -n 1 /etc/knit/agent.toml");
+    assert_eq!(last_line(second), "# by the administrator", "what somebody changed stays");
+    assert_eq!([last_line(first), last_line(third)], [NEW_LINE; 2], "the rest follows");
     let enabled = third.try_run("systemctl is-enabled wg-mesh", "");
     assert_eq!(stdout(&enabled), "disabled", "whoever disabled it meant it");
     third.run("systemctl enable -q wg-mesh");

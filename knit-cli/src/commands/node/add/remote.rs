@@ -3,7 +3,6 @@
 //! What a shell there is told is one line without a secret: to take the script from its standard
 //! input and to run it. The script reads the rest.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
@@ -23,6 +22,8 @@ const ERROR: &str = "error: ";
 /// What it prints at most that is no step.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 const PROGRAMS: [&str; 2] = ["meshctl", "knit-agent"];
+/// As Debian calls this machine's processor; a host with another is refused before.
+const DEBIAN_ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 /// What goes behind the script.
 #[derive(Default)]
@@ -64,13 +65,11 @@ pub(super) fn programs(
         let found = std::fs::read_dir(directory)
             .with_context(|| format!("{} cannot be read", directory.display()))?;
         let names = found.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let is_package = |name: &String| Path::new(name).extension() == Some(OsStr::new("deb"));
-        let mut names: Vec<String> = names.filter(is_package).collect();
-        names.sort();
+        let names: Vec<String> = names.collect();
         let newest = |program: &&str| {
-            let of = |name: &&String| name.starts_with(&format!("{program}_"));
-            let newest = names.iter().rfind(of).cloned();
-            newest.with_context(|| format!("{} has no {program}_*.deb", directory.display()))
+            newest(program, &names).with_context(|| {
+                format!("{} has no {program}_*_{DEBIAN_ARCH}.deb", directory.display())
+            })
         };
         let files = PROGRAMS.iter().map(newest).collect::<anyhow::Result<_>>()?;
         return Ok(Some(Programs { directory: directory.to_owned(), files }));
@@ -86,6 +85,31 @@ pub(super) fn programs(
         Some(program) if binaries.is_some() => bail!("{} has no {program}", directory.display()),
         Some(_) => Ok(None),
     }
+}
+
+/// The package of a program with the highest version, for a machine like this one.
+fn newest(program: &str, names: &[String]) -> Option<String> {
+    let version = |name: &String| {
+        let rest = name.strip_prefix(program)?.strip_prefix('_')?;
+        Some(order(rest.strip_suffix(&format!("_{DEBIAN_ARCH}.deb"))?))
+    };
+    let known = names.iter().filter_map(|name| Some((version(name)?, name)));
+    known.max().map(|(_, name)| name.clone())
+}
+
+/// As Debian sorts versions: numbers as such, and what stands behind a tilde before what has none.
+fn order(version: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = version;
+    while !rest.is_empty() {
+        let words = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (text, tail) = rest.split_at(words);
+        let digits = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
+        let (number, tail) = tail.split_at(digits);
+        parts.push((text.replace('~', "\0"), number.parse().unwrap_or_default()));
+        rest = tail;
+    }
+    parts
 }
 
 impl<'a> Remote<'a> {
@@ -231,12 +255,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let refused = programs(Some(dir.path()), None).unwrap_err().to_string();
         assert!(refused.ends_with("has no meshctl"), "{refused}");
-        for name in ["meshctl", "knit-agent", "knit-agent_0.1.0-1_amd64.deb"] {
+        let deb = |version: &str| format!("knit-agent_{version}_{DEBIAN_ARCH}.deb");
+        let debs = ["0.2.0-1", "0.10.0~rc.1-1", "0.10.0-1", "0.9.0-2"].map(deb);
+        let others = ["meshctl", "knit-agent", "knit-agent_1.0.0-1_riscv64.deb"];
+        for name in others.into_iter().chain(debs.iter().map(String::as_str)) {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         let found = programs(Some(dir.path()), None).unwrap().unwrap();
         assert_eq!(found.files, ["meshctl", "knit-agent"]);
         let refused = programs(None, Some(dir.path())).unwrap_err().to_string();
-        assert!(refused.ends_with("has no meshctl_*.deb"), "{refused}");
+        assert!(refused.contains("has no meshctl_*_"), "{refused}");
+        let meshctl = format!("meshctl_0.1.0-1_{DEBIAN_ARCH}.deb");
+        std::fs::write(dir.path().join(&meshctl), "").unwrap();
+        let found = programs(None, Some(dir.path())).unwrap().unwrap();
+        assert_eq!(found.files, [meshctl, deb("0.10.0-1")], "the highest of each");
     }
 }

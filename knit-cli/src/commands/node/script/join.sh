@@ -186,10 +186,14 @@ put_programs() {
     [ -z "${unpacked:-}" ] || rm -rf "$unpacked"
 }
 
+newest_deb() { find "$debs" -maxdepth 1 -name "$1_*_$(dpkg --print-architecture).deb" | sort -V | tail -n 1; }
+
 put_debs() {
     step "installing packages"
-    set -- "$debs"/knit-agent_*.deb "$debs"/meshctl_*.deb
-    { [ -e "$1" ] && [ -e "$2" ]; } || fail "$debs has no knit-agent_*.deb and meshctl_*.deb"
+    has dpkg || fail "this system has no dpkg: name a directory with the programs (--binaries DIR)"
+    set -- "$(newest_deb knit-agent)" "$(newest_deb meshctl)"
+    { [ -n "$1" ] && [ -n "$2" ]; } ||
+        fail "$debs has no knit-agent_*.deb and meshctl_*.deb for $(dpkg --print-architecture)"
     # apt wants a path that its own user may read.
     shown=$(mktemp -d)
     chmod 755 "$shown"

@@ -1,6 +1,6 @@
 //! The packages of the programs under test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
@@ -47,8 +47,26 @@ impl Built {
                 .output()
                 .unwrap();
             assert!(built.status.success(), "{}{}", stdout(&built), stderr(&built));
+            if let Self::New = self {
+                change_configuration(&self.dir());
+            }
         });
     }
+}
+
+/// What the newer agent's package says in its configuration file, and the older one's does not.
+pub(super) const NEW_LINE: &str = "# What is new in this version.";
+
+/// A file that somebody changed is kept, whatever a newer version says in it; others follow.
+fn change_configuration(dir: &Path) {
+    let line = format!(
+        "cd '{}' && deb=$(ls knit-agent_*.deb) && unpacked=$(mktemp -d) &&
+         dpkg-deb -R $deb $unpacked && echo '{NEW_LINE}' >>$unpacked/etc/knit/agent.toml &&
+         dpkg-deb --root-owner-group -Znone -b $unpacked $deb && rm -r $unpacked",
+        dir.display()
+    );
+    let changed = Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert!(changed.status.success(), "{}{}", stdout(&changed), stderr(&changed));
 }
 
 /// What each override excuses stands in its file, with the reason.

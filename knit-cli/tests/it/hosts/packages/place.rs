@@ -10,7 +10,9 @@ use super::built::Built;
 use crate::support::debian::Host;
 use crate::support::{IMAGE, Laptop, image_tar, stderr, stdout, wait_until};
 
-const APT: &str = "DEBIAN_FRONTEND=noninteractive apt-get -y -q --no-install-recommends";
+/// Nobody is there to be asked about a file that both sides changed.
+const APT: &str = "DEBIAN_FRONTEND=noninteractive apt-get -y -q --no-install-recommends \
+                   -o Dpkg::Options::=--force-confold";
 /// The server's host is a node as well.
 pub(super) const ON_FIRST: [&str; 4] = ["knit", "knit-agent", "knit-server", "meshctl"];
 pub(super) const ON_OTHERS: [&str; 2] = ["knit-agent", "meshctl"];
