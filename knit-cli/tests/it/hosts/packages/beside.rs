@@ -28,6 +28,8 @@ fn the_go_daemon_keeps_its_host_until_somebody_changes_over() {
 
     host.run("meshctl init >/etc/knit/mesh.secret && systemctl enable --now -q wg-mesh");
     assert_eq!(states(), "inactive\nactive\nenabled", "there is one at a time");
+    // What a daemon leaves that was killed goes with the package all the same.
+    host.run("systemctl kill -s KILL wg-mesh; systemctl stop wg-mesh; ip link show wg0");
     apt(&host, "purge meshctl");
     assert!(!host.try_run("ip link show wg0", "").status.success());
 }
