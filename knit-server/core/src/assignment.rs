@@ -1,6 +1,7 @@
 //! What one node should run, whole, as it is sent to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use knit_rpc::Timestamp;
 use knit_rpc::id::{DeploymentId, NodeId, ProjectName, SpecHash};
@@ -33,6 +34,8 @@ pub struct SentAssignment {
 
 /// So many of the removed and so many of the stopped deployments are told, the latest first.
 const ENDED_TOLD_MAX: usize = 256;
+/// How long nodes are told that a deployment was removed.
+const REMOVED_TOLD: Duration = Duration::from_hours(24 * 30);
 
 /// What of a deployment no instance tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +150,17 @@ fn removed(snapshot: &Snapshot) -> BTreeSet<DeploymentId> {
     latest(leaving.chain(gone)).into_iter().map(|(_, id)| id.clone()).collect()
 }
 
+/// Removed deployments that nodes are told of no more.
+pub fn outlived(
+    removed: &BTreeMap<DeploymentId, Timestamp>,
+    now: Timestamp,
+) -> BTreeSet<DeploymentId> {
+    let told = latest(removed.iter().map(|(id, at)| (*at, id)));
+    let told = told.into_iter().filter(|(at, _)| now.since(*at) <= REMOVED_TOLD);
+    let told: BTreeSet<&DeploymentId> = told.map(|(_, id)| id).collect();
+    removed.keys().filter(|id| !told.contains(id)).cloned().collect()
+}
+
 fn stopped(snapshot: &Snapshot) -> BTreeMap<DeploymentId, Timestamp> {
     let stopped = snapshot.deployments.values().filter(|one| one.stopped);
     let stopped = stopped.filter(|one| one.removed_at.is_none());
@@ -182,4 +196,33 @@ fn way_back(deployment: &Deployment) -> Option<String> {
 fn removing(snapshot: &Snapshot, node: &NodeId) -> BTreeSet<VolumeName> {
     let here = snapshot.volumes.iter().filter(|(_, volume)| volume.node == *node);
     here.filter(|(_, volume)| volume.removing).map(|(name, _)| name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_removals_are_told_for_a_month() {
+        let at = |n: u64| Timestamp::from_millis(n);
+        let id = |n: u64| {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            DeploymentId::from_bytes(bytes)
+        };
+        let removed: BTreeMap<_, _> = (0..300).map(|n| (id(n), at(n))).collect();
+        let outlived_at = |now| outlived(&removed, now).into_iter().collect::<Vec<_>>();
+        assert_eq!(outlived_at(at(300)), (0..44).map(id).collect::<Vec<_>>(), "256 are left");
+        let month = Timestamp::default().plus(REMOVED_TOLD);
+        let later = Timestamp::from_millis(month.as_millis() + 298);
+        assert_eq!(outlived_at(later).len(), 298, "two are younger");
+        let mut snapshot = crate::testing::cluster(1);
+        snapshot.removed = removed;
+        let node = crate::testing::node_id(1);
+        let told = of_node(&snapshot, &node, Generation::default()).removed;
+        assert_eq!(
+            (told.len(), told.contains(&id(44)), told.contains(&id(43))),
+            (256, true, false)
+        );
+    }
 }

@@ -11,7 +11,7 @@ use knit_rpc::message::Generation;
 use knit_runtime::clock;
 use knit_server_core::liveness::{self, Verdicts};
 use knit_server_core::plan::plan_with;
-use knit_server_core::{Node, Plan, status};
+use knit_server_core::{Node, Plan, assignment, status};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AppError, World};
@@ -19,8 +19,6 @@ use crate::store;
 
 /// Rollouts wait for moments to pass, so the clock alone is a reason to look.
 const TICK: Duration = Duration::from_millis(250);
-/// How long it is remembered that a deployment was removed.
-const REMOVED_KEPT: Duration = Duration::from_hours(24 * 30);
 
 /// Plans until told to stop.
 pub async fn run(app: &App, stop: CancellationToken) {
@@ -190,24 +188,26 @@ async fn purge(app: &App, world: &mut World) -> Result<(), AppError> {
         .snapshot
         .deployments
         .values()
-        .filter(|deployment| !status::is_left(&world.snapshot, &world.verdicts, &deployment.id))
         .filter_map(|deployment| Some((deployment.id.clone(), deployment.removed_at?)))
+        .filter(|(id, _)| !status::is_left(&world.snapshot, &world.verdicts, id))
         .collect();
     if gone.is_empty() {
         return Ok(());
     }
     let now = clock::now();
-    let is_old = |at: Timestamp| now.since(at) > REMOVED_KEPT;
+    let mut removed = world.snapshot.removed.clone();
+    removed.extend(gone.clone());
+    let outlived = assignment::outlived(&removed, now);
     let mut write = app.store.begin().await?;
     for (id, removed_at) in &gone {
         store::deployments::purge(&mut write, id, *removed_at).await?;
     }
-    for (id, _) in world.snapshot.removed.iter().filter(|(_, at)| is_old(**at)) {
+    for id in &outlived {
         store::deployments::forget_removed(&mut write, id).await?;
     }
     store::commit(write).await?;
-    world.snapshot.removed.retain(|_, at| !is_old(*at));
-    world.snapshot.removed.extend(gone.clone());
+    removed.retain(|id, _| !outlived.contains(id));
+    world.snapshot.removed = removed;
     for id in gone.into_keys() {
         if let Some(deployment) = world.snapshot.deployments.remove(&id) {
             let (project, deployment) = (deployment.spec.project, deployment.spec.name);

@@ -78,9 +78,13 @@ fn a_server_restored_from_a_backup_keeps_every_container_of_before_and_after_it(
     println!("backup {taken:?}; restore {restored:?}, all shown running again after {back:?}");
     cluster.wait_ready();
     assert_eq!(all_containers(&cluster), before, "the same containers\n{}", cluster.logs());
-    let shown = cluster.on(1, &["knit", "list", "deployments", "-o", "name"]);
-    assert_eq!(shown.lines().collect::<Vec<_>>(), ["changed", "kept", "late"], "gone is gone");
-    let audit = cluster.on(1, &["knit", "audit", "-o", "json"]);
+    wait_until("gone to be gone", || {
+        let shown = cluster.on(1, &["knit", "list", "deployments", "-o", "name"]);
+        let is_so = shown.lines().collect::<Vec<_>>() == ["changed", "kept", "late"];
+        if is_so { Ok(()) } else { Err(cluster.on(1, &["knit", "status"])) }
+    });
+    assert_eq!(all_containers(&cluster), before, "nor did it come back meanwhile");
+    let audit = cluster.on(1, &["knit", "audit"]);
     assert!(audit.contains("from the backup of"), "{audit}");
 
     // All of it can be changed and removed as before.
