@@ -53,8 +53,7 @@ impl<W: Write> Writer<W> {
             let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             let Some(chunk) = buffer.get_mut(..wanted) else { break };
             from.read_exact(chunk)?;
-            let chunk = chunk.to_vec();
-            self.put(&chunk)?;
+            self.put(chunk)?;
             left -= chunk.len() as u64;
         }
         self.put(&[0; BLOCK][..padding(bytes)])
