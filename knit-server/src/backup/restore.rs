@@ -30,6 +30,7 @@ use crate::vault::{MasterKeySource, master};
 
 /// What is not the database is small.
 const SMALL_MAX: u64 = 1 << 20;
+const STDIN: &str = "-";
 const MEMBERS: [&str; 3] = [DATABASE, MASTER_KEY, IDENTITY];
 
 /// A backup but for its database, all of it checked.
@@ -52,8 +53,8 @@ pub fn check(source: &Path) -> anyhow::Result<String> {
     let manifest = &opened.manifest;
     let bytes: u64 = manifest.members.iter().map(|member| member.bytes).sum();
     Ok(format!(
-        "{} is a whole backup of cluster {}, taken {} by knit-server {}: {} KiB\n{}",
-        source.display(),
+        "the backup {} is whole: of cluster {}, taken {} by knit-server {}: {} KiB\n{}",
+        shown(source),
         manifest.cluster,
         utc(manifest.taken_at),
         manifest.knit,
@@ -144,7 +145,7 @@ async fn stage(source: &Path, staged: &Path, now: Timestamp) -> anyhow::Result<(
         manifest.schema <= known,
         "the backup {} is of a newer knit-server ({}): its database's schema is at {}, this program \
          knows {known}; install that version",
-        source.display(),
+        shown(source),
         manifest.knit,
         manifest.schema
     );
@@ -153,7 +154,7 @@ async fn stage(source: &Path, staged: &Path, now: Timestamp) -> anyhow::Result<(
         facts.schema == manifest.schema && facts.cluster == manifest.cluster.as_str(),
         "the backup {} does not fit together: its database is of cluster {} at schema {}, and it \
          says {} at {}",
-        source.display(),
+        shown(source),
         facts.cluster,
         facts.schema,
         manifest.cluster,
@@ -196,10 +197,16 @@ fn put_in_place(state: &Path, staged: &Path) -> io::Result<()> {
     sync_directory(state)
 }
 
+/// What people call it.
+fn shown(source: &Path) -> std::path::Display<'_> {
+    let is_stdin = source.as_os_str() == STDIN;
+    if is_stdin { Path::new("on stdin").display() } else { source.display() }
+}
+
 /// Reads a backup whole, its database to where it is wanted.
 fn open(source: &Path, database: &mut dyn Write) -> anyhow::Result<Opened> {
-    let told = || format!("the backup {} cannot be taken", source.display());
-    if source.as_os_str() == "-" {
+    let told = || format!("the backup {} cannot be taken", shown(source));
+    if source.as_os_str() == STDIN {
         return read(&mut io::stdin().lock(), database).with_context(told);
     }
     let file = File::open(source).map_err(ArchiveError::Read).with_context(told)?;

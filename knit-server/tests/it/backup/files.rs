@@ -176,7 +176,7 @@ async fn it_is_made_beside_the_running_program_and_not_restored_under_it() {
     let file = dir.path().join("it.tar");
     run(&program.state, "backup", &["--out", text(&file)]).unwrap();
     let told = run(&program.state, "backup", &["--check", text(&file)]).unwrap();
-    assert!(told.contains("is a whole backup of cluster"), "{told}");
+    assert!(told.contains("it.tar is whole: of cluster"), "{told}");
     program.until_healthy().await;
     let socket = program.state.join("api.sock");
     let into = dir.path().join("other");
