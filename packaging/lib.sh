@@ -50,6 +50,21 @@ install_missing() {
     rm -f "$log"
 }
 
+# Has the named Debian packages; without root it says which are missing.
+need_packages() {
+    local package missing=()
+    if [ "$(id -u)" -eq 0 ]; then
+        install_missing "$@"
+        return
+    fi
+    command -v dpkg-query >/dev/null || return 0
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+            missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] || die "install these first: ${missing[*]}"
+}
+
 # Puts cargo on the PATH, also under sudo, whose PATH has none.
 find_cargo() {
     local home dir candidates=()

@@ -9,6 +9,7 @@ mod api;
 mod cli;
 mod docs;
 mod hosts;
+mod manual;
 mod nixos;
 mod support;
 mod units;

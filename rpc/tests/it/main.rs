@@ -2,6 +2,7 @@
 
 mod architecture;
 mod fuzz;
+mod licences;
 mod manifests;
 mod messages;
 mod orchestration;
