@@ -5,7 +5,7 @@
 same_everywhere() {
     local name
     for name in "${!CARGO_PROFILE_@}" RUSTFLAGS CARGO_BUILD_TARGET CARGO_BUILD_RUSTFLAGS CC CXX \
-        CXXFLAGS CPPFLAGS LDFLAGS KNIT_COMMIT KNIT_DATE; do
+        CXXFLAGS CPPFLAGS LDFLAGS KNIT_COMMIT KNIT_DATE COMMIT; do
         unset "$name"
     done
     export LC_ALL=C TZ=UTC CARGO_INCREMENTAL=0
@@ -21,9 +21,11 @@ export_source() {
     if git -C "$REPO" rev-parse --verify -q HEAD >/dev/null 2>&1; then
         [ -z "$(git -C "$REPO" status --porcelain)" ] ||
             step "what is not committed is not in it"
+        # The second time is of the same commit, whatever was committed since.
+        : "${COMMIT:=$(git -C "$REPO" rev-parse HEAD)}"
         # As many digits everywhere, however many commits a clone has.
-        git -C "$REPO" -c core.abbrev=10 archive HEAD | tar -C "$dir" -x
-        SOURCE_DATE_EPOCH=$(git -C "$REPO" log -1 --format=%ct)
+        git -C "$REPO" -c core.abbrev=10 archive "$COMMIT" | tar -C "$dir" -x
+        SOURCE_DATE_EPOCH=$(git -C "$REPO" log -1 --format=%ct "$COMMIT")
     else
         tar -C "$REPO" --exclude=./target --exclude=./dist --exclude=./packaging/generated \
             --exclude=node_modules -c . | tar -C "$dir" -x
