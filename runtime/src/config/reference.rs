@@ -173,6 +173,9 @@ fn table(shape: &Shape, examples: &toml::Table, shapes: &[Shape]) -> Result<Tabl
     }
     let about = shape.command.get_long_about().or_else(|| shape.command.get_about());
     let about = about.map(|about| sentence(one_line(&about.to_string()))).unwrap_or_default();
+    if about.is_empty() && !shape.name.is_empty() {
+        return Err(ReferenceError::Undocumented(shape.name.to_owned()));
+    }
     Ok(Table { name: shape.name.to_owned(), about, is_list: shape.is_list, keys })
 }
 

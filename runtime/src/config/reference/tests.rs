@@ -33,6 +33,13 @@ struct Silent {
     port: Option<u16>,
 }
 
+#[derive(Debug, serde::Deserialize, Args)]
+struct Nameless {
+    /// The port
+    #[arg(long)]
+    port: Option<u16>,
+}
+
 const EXAMPLES: &str = "port = 7400\nname = \"a\"\n[[rules]]\nabout = \"x\"\nstrict = false\n";
 
 fn sample(examples: &str) -> Result<Reference, ReferenceError> {
@@ -98,6 +105,10 @@ fn what_is_missing_or_too_much_is_told() {
         let error = sample(examples).unwrap_err().to_string();
         assert!(error.starts_with(words), "{examples}: {error}");
     }
-    let silent = Reference::new("x", "x", &[Shape::of::<Silent>("")], "port = 1");
-    assert_eq!(silent.unwrap_err().to_string(), "port has no doc comment");
+    let told = |shapes: &[Shape], examples| {
+        Reference::new("x", "x", shapes, examples).unwrap_err().to_string()
+    };
+    assert_eq!(told(&[Shape::of::<Silent>("")], "port = 1"), "port has no doc comment");
+    let table = [Shape::of::<Nameless>("rules")];
+    assert_eq!(told(&table, "[rules]\nport = 1"), "rules has no doc comment");
 }
