@@ -112,7 +112,10 @@ impl App {
         for project in projects {
             store::projects::put(&mut write, project, now).await?;
         }
-        for deployment in adoption.deployments.values() {
+        // A name is free only once the deployment that had it is removed.
+        let (live, removed): (Vec<_>, Vec<_>) =
+            adoption.deployments.values().partition(|one| one.removed_at.is_none());
+        for deployment in removed.into_iter().chain(live) {
             store::deployments::put(&mut write, deployment).await?;
         }
         for (id, at) in &adoption.removed {

@@ -2,6 +2,7 @@
 
 mod cut_off;
 mod files;
+mod names;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -99,7 +99,7 @@ pub(super) fn take(
     now: Timestamp,
 ) -> Option<DeploymentId> {
     let id = &assigned.deployment_id;
-    if snapshot.removed.contains_key(id) || adoption.removed.contains_key(id) {
+    if has_ended(snapshot, adoption, id) {
         return None;
     }
     let known = current(snapshot, adoption, id).cloned();
@@ -110,7 +110,10 @@ pub(super) fn take(
         if known.revision > assigned.revision {
             return Some(id.clone());
         }
-    } else if let Some(holder) = snapshot.named(&assigned.project, &assigned.deployment) {
+    } else if let Some(holder) = snapshot
+        .named(&assigned.project, &assigned.deployment)
+        .filter(|holder| !has_ended(snapshot, adoption, &holder.id))
+    {
         // The name lives a new life here: what runs is an older instance of it, and is replaced
         // as one.
         return Some(holder.id.clone());
@@ -159,6 +162,11 @@ fn outlined(
     deployment.hold_until = Some(now.plus(HOLD));
     revise::end(&mut deployment, RolloutState::Succeeded, None, Vec::new(), now);
     deployment
+}
+
+/// Whether the deployment was removed, by all that is known with this assignment.
+fn has_ended(snapshot: &Snapshot, adoption: &Adoption, id: &DeploymentId) -> bool {
+    snapshot.removed.contains_key(id) || adoption.removed.contains_key(id)
 }
 
 fn current<'a>(

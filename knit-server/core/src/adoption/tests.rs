@@ -1,4 +1,5 @@
 use knit_rpc::message::Phase;
+use knit_rpc::spec::DeploymentSpec;
 
 use super::*;
 use crate::testing::*;
@@ -154,6 +155,35 @@ fn what_was_removed_after_the_backup_does_not_come_back() {
     empty.epoch = 1;
     let both = [held_by_both(&newer), held_by_both(&older)].concat();
     assert!(!learned(&empty, &both).deployments.contains_key(&deployment_id(1)), "unknown as well");
+}
+
+#[test]
+fn a_name_that_was_given_anew_after_the_backup_is_its_new_holders() {
+    let (older, _) = lived();
+    for anew in [0, 9] {
+        let mut newer = older.clone();
+        newer.deployments.get_mut(&deployment_id(1)).unwrap().removed_at = Some(after(5));
+        settle(&mut newer, after(5));
+        newer.deployments.remove(&deployment_id(1));
+        newer.removed.insert(deployment_id(1), after(5));
+        run_all(&mut newer);
+        let spec = DeploymentSpec { replicas: 3, ..named(1, instance_spec("anew")) };
+        deploy_spec(&mut newer, anew, spec, after(6));
+        beat_all(&mut newer, after(6));
+        settle(&mut newer, after(6));
+        let [one, two] = [0, 1].map(|n| held_by_both(&newer)[n].clone());
+        for held in [[one.clone(), two.clone()], [two, one]] {
+            let mut back = learned(&older, &held);
+            beat_all(&mut back, after(60));
+            settle(&mut back, after(60));
+            assert_eq!(placed(&newer).len(), 1 + 3);
+            assert_eq!(placed(&back), placed(&newer), "nothing is started or stopped");
+            let holder = back.named(&ProjectName::default(), &"d1".parse().unwrap());
+            assert_eq!(holder.map(|holder| &holder.id), Some(&deployment_id(anew)));
+            let ids = |of: &Snapshot| of.instances.keys().cloned().collect::<BTreeSet<_>>();
+            assert_eq!(ids(&back), ids(&newer));
+        }
+    }
 }
 
 #[test]
