@@ -57,6 +57,11 @@ pub struct Adoption {
 impl Adoption {
     /// Carries what was found over into the snapshot.
     pub fn apply(&self, snapshot: &mut Snapshot) {
+        for deployment in self.deployments.values() {
+            // Also one that no instance has yet: those that are made are sent with it.
+            let (hash, spec) = (&deployment.spec_hash, &deployment.spec.instance);
+            snapshot.specs.entry(hash.clone()).or_insert_with(|| spec.clone());
+        }
         snapshot.deployments.extend(self.deployments.clone());
         snapshot.removed.extend(self.removed.clone());
         snapshot.specs.extend(self.specs.clone());

@@ -321,3 +321,21 @@ fn networks_and_the_numbers_of_secrets_are_learned() {
     assert_eq!((number, version.erased), (5, true), "the next one is 6");
     assert_eq!(adopt(&newer, &held[0], NOW).secrets.len(), 0, "once");
 }
+
+#[test]
+fn a_revision_that_no_instance_has_yet_is_sent_with_those_that_are_made() {
+    let (older, _) = lived();
+    let mut newer = older.clone();
+    // Nothing of it was made yet where the first node is told of it.
+    deploy_on(&mut newer, 1, 3, instance_spec("a2"), &[]);
+    let mut back = learned(&older, &held_by_both(&newer));
+    beat_all(&mut back, after(60));
+    settle(&mut back, after(60));
+    let made: Vec<_> = back.instances.values().filter(|one| one.revision == 2).cloned().collect();
+    assert_eq!(made.len(), 3, "{:?}", placed(&back));
+    for one in made {
+        let sent = assignment::of_node(&back, &one.node, Generation::default()).assignment;
+        assert_eq!(sent.specs.get(&one.spec).map(|spec| spec.image.as_str()), Some("a2"));
+        assert!(sent.instances.iter().any(|sent| sent.id == one.id));
+    }
+}
