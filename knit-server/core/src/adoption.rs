@@ -123,12 +123,13 @@ fn take_instance(
     now: Timestamp,
 ) {
     take_versions(snapshot, adoption, assigned, now);
-    let known = snapshot.instances.get(&assigned.id);
-    if known.is_some_and(|known| known.node == held.assignment.node) {
-        return;
-    }
     let known_spec = snapshot.specs.get(&assigned.spec);
     let Some(spec) = held.assignment.specs.get(&assigned.spec).or(known_spec) else { return };
+    let known = snapshot.instances.get(&assigned.id);
+    if let Some(known) = known.filter(|known| known.node == held.assignment.node) {
+        take_followed(adoption, known, open_secrets(assigned, spec));
+        return;
+    }
     let owner = deployments::take(snapshot, held, adoption, assigned, spec, now);
     let Some(owner) = owner else { return };
     // A node that was removed left its instances' ids to those that took their places elsewhere.
@@ -155,6 +156,19 @@ fn take_instance(
         }
     }
     adoption.instances.insert(assigned.id.clone(), instance);
+}
+
+/// A container that got a newer version of a secret while it ran is not given the older one again.
+fn take_followed(adoption: &mut Adoption, known: &Instance, told: BTreeMap<SecretName, u64>) {
+    let mut secrets = known.secrets.clone();
+    for (name, told) in told {
+        let version = secrets.entry(name).or_insert(told);
+        *version = told.max(*version);
+    }
+    if secrets != known.secrets {
+        let followed = Instance { secrets, ..known.clone() };
+        adoption.instances.insert(known.id.clone(), followed);
+    }
 }
 
 /// A version of a secret that was set after the backup: its number is taken, so that the next

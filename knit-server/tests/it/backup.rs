@@ -249,14 +249,16 @@ async fn a_secret_that_was_set_after_the_backup_keeps_its_number_and_its_value_o
     let (project, name) = (ProjectName::default(), "db".parse().unwrap());
     server.api.set_secret(&project, &name, b"first", None).await.unwrap();
     server.deploy("{name: web, image: v1, secrets: [{name: db}]}").await;
+    server.deploy("{name: live, image: v1, secrets: [{name: db, on_change: signal}]}").await;
     server.until("web", DeploymentState::Running).await;
+    server.until("live", DeploymentState::Running).await;
     let backup = back_up(&home);
     server.api.set_secret(&project, &name, b"second", None).await.unwrap();
-    let has_second = || {
-        let held = disk.held();
-        held.is_some_and(|held| held.instances.iter().any(|one| one.secrets.get(&name) == Some(&2)))
+    let have_second = || {
+        let held = disk.held().map(|held| held.instances).unwrap_or_default();
+        held.len() == 2 && held.iter().all(|one| one.secrets.get(&name) == Some(&2))
     };
-    eventually("the node has it", || async { has_second().then_some(()) }).await;
+    eventually("the node has it", || async { have_second().then_some(()) }).await;
     server.until("web", DeploymentState::Running).await;
     drop(agent);
     server.stop().await;
@@ -272,6 +274,9 @@ async fn a_secret_that_was_set_after_the_backup_keeps_its_number_and_its_value_o
         secrets.iter().any(|secret| secret.version == 2).then_some(())
     })
     .await;
+    eventually("the node is told anew", || async { (disk.generation().epoch >= 1).then_some(()) })
+        .await;
+    assert!(have_second(), "what runs keeps it: {:?}", disk.held());
     let set = server.api.set_secret(&project, &name, b"third", None).await.unwrap();
     assert_eq!(set.version, 3, "no node mistakes it for the lost one");
     server.stop().await;

@@ -339,3 +339,24 @@ fn a_revision_that_no_instance_has_yet_is_sent_with_those_that_are_made() {
         assert!(sent.instances.iter().any(|sent| sent.id == one.id));
     }
 }
+
+#[test]
+fn a_container_that_follows_a_secret_keeps_the_newest_version_that_it_got() {
+    let (mut older, _) = lived();
+    let name: SecretName = "db".parse().unwrap();
+    let version = |older: &mut Snapshot, version| {
+        let ids: Vec<_> = older.instances.keys().cloned().collect();
+        for id in ids {
+            let secrets = BTreeMap::from([(name.clone(), version)]);
+            older.instances.update(&id, |one| one.secrets = secrets);
+        }
+    };
+    version(&mut older, 2);
+    let mut other = older.clone();
+    for (held, wanted) in [(3, 3), (1, 2)] {
+        version(&mut other, held);
+        let back = learned(&older, &held_by_both(&other));
+        assert_eq!(placed(&back), placed(&older));
+        assert!(back.instances.values().all(|one| one.secrets[&name] == wanted), "of {held}");
+    }
+}
