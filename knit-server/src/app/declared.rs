@@ -2,6 +2,7 @@
 //!
 //! Who writes there is root on this host, yet what a file may have is what an operator may.
 
+use knit_rpc::Timestamp;
 use knit_rpc::access::{Role, Scope};
 use knit_rpc::api::Cause;
 use knit_rpc::audit::AuditFact;
@@ -9,7 +10,7 @@ use knit_rpc::spec::DeploymentSpec;
 use knit_runtime::clock;
 use knit_server_core::access::Actor;
 use knit_server_core::adoption::HOLD;
-use knit_server_core::{Deployment, revise};
+use knit_server_core::{Deployment, Snapshot, revise};
 
 use super::deployments::{check_privileges, new_id, resolved};
 use super::{App, AppError};
@@ -37,11 +38,15 @@ impl App {
     pub async fn declare(&self, file: &str, spec: DeploymentSpec) -> Result<Outcome, AppError> {
         let actor = Actor { name: ACTOR.to_owned(), role: Role::Operator, scope: Scope::All };
         let project = spec.project.clone();
-        if self.world().await.check_project(&project).is_err() {
+        let now = clock::now();
+        let mut world = self.world().await;
+        not_before_nodes_showed(&world.snapshot, now)?;
+        if world.check_project(&project).is_err() {
+            drop(world);
             self.create_project(&project).await?;
             self.note_declared(file, format!("project {project}")).await;
+            world = self.world().await;
         }
-        let mut world = self.world().await;
         let spec = resolved(&world, spec)?;
         check_privileges(&actor, spec.get())?;
         let spec = spec.into_inner();
@@ -51,7 +56,6 @@ impl App {
         store::commit(write).await?;
 
         let known = world.snapshot.named(&spec.project, &spec.name).cloned();
-        let now = clock::now();
         let declared = match &known {
             Some(known) if known.spec == spec => return Ok(Outcome::Same),
             Some(known) => {
@@ -63,8 +67,8 @@ impl App {
             None => {
                 let first = revise::first(new_id()?, spec, now);
                 // Nodes that were forgotten, or have not shown yet what they hold, run it perhaps.
-                let mut nodes = world.snapshot.nodes.values().peekable();
-                let forgot = nodes.peek().is_none() || nodes.any(|node| node.adopting);
+                let nodes = &world.snapshot.nodes;
+                let forgot = nodes.is_empty() || nodes.values().any(|node| node.adopting);
                 Deployment { hold_until: forgot.then(|| now.plus(HOLD)), ..first }
             }
         };
@@ -110,4 +114,18 @@ impl App {
         })
         .await;
     }
+}
+
+/// A restored server may know an older revision than its nodes run: what differs from that says
+/// nothing yet. Only so long, because a node that is no more never shows anything.
+fn not_before_nodes_showed(snapshot: &Snapshot, now: Timestamp) -> Result<(), AppError> {
+    let awaited = snapshot.nodes.values().filter(|node| node.adopting).count();
+    if awaited == 0 || now >= snapshot.started.plus(HOLD) {
+        return Ok(());
+    }
+    Err(AppError::NotYet(format!(
+        "waits until nodes have shown what they run ({awaited} of {} have not), for {} s at most",
+        snapshot.nodes.len(),
+        HOLD.as_secs()
+    )))
 }

@@ -1,6 +1,7 @@
 //! Backups and what comes of them: the program beside a server in this process, on its very files.
 
 mod cut_off;
+mod declared;
 mod files;
 mod names;
 

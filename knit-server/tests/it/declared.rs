@@ -19,7 +19,7 @@ use crate::support::{Home, Server, eventually};
 /// Long enough that a test which waits for it fails.
 const NEVER: Duration = Duration::from_hours(1);
 
-fn files(all: &[(&str, &str)]) -> tempfile::TempDir {
+pub(crate) fn files(all: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     for (name, text) in all {
         std::fs::write(dir.path().join(name), text).expect("a file");
@@ -28,7 +28,7 @@ fn files(all: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 /// One start: what could not be applied.
-async fn apply(server: &Server, dir: &Path) -> Option<String> {
+pub(crate) async fn apply(server: &Server, dir: &Path) -> Option<String> {
     let (trouble, mut told) = watch::channel(None);
     let stop = CancellationToken::new();
     let run = declared::run(&server.app, dir, &trouble, NEVER, stop);
@@ -43,7 +43,7 @@ async fn apply(server: &Server, dir: &Path) -> Option<String> {
     }
 }
 
-async fn revisions(server: &Server) -> Vec<String> {
+pub(crate) async fn revisions(server: &Server) -> Vec<String> {
     let all = server.api.deployments(None).await.expect("deployments");
     all.iter().map(|one| format!("{}/{} {}", one.project, one.name, one.revision)).collect()
 }
