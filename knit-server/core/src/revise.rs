@@ -122,15 +122,30 @@ pub fn rollback(
     Ok(next(known, spec, cause, now))
 }
 
-/// The revision at which this very spec was tried last, if it was rolled back from there.
+/// The revision at which this spec was tried last, if it was rolled back from there. What a version
+/// of a secret adds is no part of it, unless it was tried with this very one: a secret that changes
+/// makes nothing good that was given up, and what is gone back to is not given up with the version
+/// that it was left for.
 pub fn given_up(known: &Deployment, spec: &DeploymentSpec) -> Option<u64> {
-    let mut tried = known.revisions.iter().rev();
-    let (number, revision) = tried.find(|(_, revision)| revision.spec == *spec)?;
+    let last = |is_it: &dyn Fn(&DeploymentSpec) -> bool| {
+        known.revisions.iter().rev().find(|(_, revision)| is_it(&revision.spec))
+    };
+    let declared = without_versions(spec);
+    let (number, revision) = last(&|tried| tried == spec)
+        .or_else(|| last(&|tried| without_versions(tried) == declared))?;
     let later = known.revisions.range(number + 1..);
     let was_left = later
         .into_iter()
         .any(|(_, later)| matches!(&later.cause, Cause::Rollback { of, .. } if of == number));
     (was_left || revision.state == RolloutState::RolledBack).then_some(*number)
+}
+
+/// As it was written, before the versions of its secrets were filled in.
+fn without_versions(spec: &DeploymentSpec) -> DeploymentSpec {
+    let mut spec = spec.clone();
+    spec.instance.secret_versions.clear();
+    spec.instance.secret_kib = 0;
+    spec
 }
 
 /// Nothing of it should run any more; its slots and data are kept.
@@ -355,5 +370,31 @@ mod tests {
         let again = next(&scaled, version("v2"), Cause::Deploy, NOW);
         let third = next(&again, version("v3"), Cause::Deploy, NOW);
         assert_eq!(given_up(&third, &version("v2")), None, "somebody wanted it again");
+    }
+
+    #[test]
+    fn a_secret_that_changes_makes_nothing_new_of_what_was_given_up() {
+        let version = |image, secret| {
+            let mut spec = named(1, instance_spec(image));
+            spec.instance.secret_versions = [("db".parse().unwrap(), secret)].into();
+            spec.instance.secret_kib = u32::try_from(secret).unwrap() * 64;
+            spec
+        };
+        let changed = |version| Cause::Secret { name: "db".parse().unwrap(), version };
+        let first = first(deployment_id(1), version("v1", 1), NOW);
+        let second = next(&first, version("v2", 1), Cause::Deploy, NOW);
+        let back = rollback(&second, Some(1), true, NOW).unwrap();
+        assert_eq!(given_up(&back, &version("v2", 2)), Some(2));
+        let rotated = with_secret(&back, version("v1", 2), changed(2), NOW);
+        assert_eq!(given_up(&rotated, &version("v2", 2)), Some(2));
+        assert_eq!(given_up(&rotated, &version("v3", 2)), None, "it was never tried");
+        let again = next(&rotated, version("v2", 2), Cause::Deploy, NOW);
+        let third = next(&again, version("v3", 2), Cause::Deploy, NOW);
+        assert_eq!(given_up(&third, &version("v2", 2)), None, "somebody wanted it again");
+
+        // The version itself was given up.
+        let back = rollback(&rotated, Some(1), true, NOW).unwrap();
+        assert_eq!(given_up(&back, &version("v1", 2)), Some(4));
+        assert_eq!(given_up(&back, &version("v1", 3)), None, "a newer one was never tried");
     }
 }
