@@ -15,10 +15,15 @@ impl Store {
         cluster: ClusterId,
         started: Timestamp,
     ) -> Result<Snapshot, StoreError> {
+        let mut deployments = self.deployments().await?;
+        for rollout in deployments.values_mut().filter_map(|one| one.rollout.as_mut()) {
+            // Nobody saw whether it came forward while there was no server.
+            rollout.progress_at = rollout.progress_at.max(started);
+        }
         Ok(Snapshot {
             epoch: self.epoch().await?,
             nodes: self.nodes().await?,
-            deployments: self.deployments().await?,
+            deployments,
             removed: self.removed_deployments().await?,
             specs: self.specs().await?,
             instances: self.instances().await?,

@@ -4,6 +4,7 @@ mod cut_off;
 mod declared;
 mod files;
 mod names;
+mod rollout;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ use super::Planner;
 use crate::eligibility;
 use crate::placement::Chooser;
 use crate::rollout::{self, Situation, SlotState};
-use crate::snapshot::Deployment;
+use crate::snapshot::{Deployment, Rollout};
 
 /// A slot that should be filled, and the only node that may do it, if there is but one.
 pub(super) struct WantedSlot {
@@ -137,6 +137,9 @@ impl Planner<'_> {
         if deployment.stopped {
             return None;
         }
+        if self.awaits_a_node(deployment) {
+            return self.put_off(deployment);
+        }
         let Some(rollout) = &deployment.rollout else {
             return self.prove_late(deployment, slots);
         };
@@ -163,6 +166,27 @@ impl Planner<'_> {
             }
         }
         next
+    }
+
+    /// Whether a node that runs some of it has yet to show what it holds: until then nothing is
+    /// known of how a rollout goes there.
+    fn awaits_a_node(&self, deployment: &Deployment) -> bool {
+        self.placements.of_deployment(&deployment.id).any(|row| {
+            !self.verdicts.is_gone(&row.node)
+                && self.snapshot.nodes.get(&row.node).is_some_and(|node| node.adopting)
+        })
+    }
+
+    /// The deadline is not reached while nobody can tell; it is moved no more often than needed,
+    /// because each time is a write.
+    fn put_off(&self, deployment: &Deployment) -> Option<Deployment> {
+        let rollout = deployment.rollout.as_ref().filter(|rollout| !rollout.paused)?;
+        let deadline = deployment.spec.update.deadline.duration();
+        (self.now.since(rollout.progress_at) >= deadline / 2 && rollout.progress_at < self.now)
+            .then(|| {
+                let rollout = Rollout { progress_at: self.now, ..rollout.clone() };
+                Deployment { rollout: Some(rollout), ..deployment.clone() }
+            })
     }
 
     fn slot_states(

@@ -442,6 +442,39 @@ fn nodes_learn_a_policy_even_when_its_rollout_ends_at_once() {
 }
 
 #[test]
+fn a_rollout_waits_for_nodes_that_have_yet_to_show_what_they_hold() {
+    let update =
+        UpdateSpec { deadline: Span::from_secs(10), wave: Wave::Slots(1), ..UpdateSpec::default() };
+    let mut snapshot = proven(3, update.clone());
+    want(&mut snapshot, "v2", 3, update);
+    for second in 20..24 {
+        round(&mut snapshot, second);
+    }
+    assert_eq!(deployment(&snapshot).rollout.as_ref().unwrap().healthy, 1);
+    // A backup of this moment is restored much later.
+    snapshot.healthy_since.clear();
+    for node in snapshot.nodes.values_mut() {
+        node.adopting = true;
+    }
+    let before = placed(&snapshot);
+    for second in 1000..1030 {
+        beat_all(&mut snapshot, after(second));
+        settle(&mut snapshot, after(second));
+        assert!(moves_nothing(&settle(&mut snapshot, after(second))));
+        assert!(deployment(&snapshot).rollout.is_some(), "after {second} s");
+    }
+    assert_eq!((deployment(&snapshot).revision, placed(&snapshot)), (2, before));
+    for node in snapshot.nodes.values_mut() {
+        node.adopting = false;
+    }
+    for second in 1030..1060 {
+        round(&mut snapshot, second);
+    }
+    assert_eq!(images(&snapshot), ["0:v2", "1:v2", "2:v2"]);
+    assert_eq!(deployment(&snapshot).stable, Some(2));
+}
+
+#[test]
 fn a_restart_replaces_every_container_wave_by_wave() {
     let update = UpdateSpec { bake: Span::ZERO, wave: Wave::Slots(1), ..UpdateSpec::default() };
     let mut snapshot = proven(3, update);

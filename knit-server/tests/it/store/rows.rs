@@ -129,6 +129,18 @@ async fn every_row_is_read_back_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn the_time_without_a_server_does_not_count_for_a_rollout() {
+    let store = Store::in_memory(&cluster()).await.unwrap();
+    let deployment = walked();
+    put(&store, &deployment).await;
+    let later = NOW.plus(std::time::Duration::from_secs(3600));
+    let found = store.snapshot(cluster(), later).await.unwrap();
+    let rollout = found.deployments[&deployment.id].rollout.clone().unwrap();
+    assert_eq!(rollout.progress_at, later);
+    assert_eq!(rollout.started_at, NOW);
+}
+
+#[tokio::test]
 async fn a_revision_that_is_no_longer_remembered_is_forgotten_with_its_spec() {
     let store = Store::in_memory(&cluster()).await.unwrap();
     let mut deployment = walked();
