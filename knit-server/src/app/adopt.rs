@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use knit_rpc::Timestamp;
 use knit_rpc::event::EventKind;
 use knit_rpc::id::{NodeId, ProjectName};
+use knit_rpc::message::Generation;
 use knit_rpc::signed::{self, Context};
 use knit_runtime::clock;
 use knit_server_core::adoption::{self, Adoption};
@@ -14,22 +15,27 @@ use super::{App, AppError, World};
 use crate::store;
 
 impl App {
-    /// Takes in the assignment that a node holds, if that is awaited of it. Returns whether it was
-    /// the node's farewell: then the node is to be removed again.
+    /// Takes in the assignment that a node holds, if that is awaited of it. Returns its generation
+    /// when it was the node's farewell: then the node is to be removed again, and until it is
+    /// nothing changes, so that it is asked again should that fail.
     pub(super) async fn adopt(
         &self,
         world: &mut World,
         node_id: &NodeId,
         held: Option<&str>,
-    ) -> Result<bool, AppError> {
+    ) -> Result<Option<Generation>, AppError> {
         let Some(node) = world.snapshot.nodes.get(node_id).filter(|node| node.adopting) else {
-            return Ok(false);
+            return Ok(None);
         };
         let Some(held) = held else {
             tracing::debug!(node.id = %node_id, "its inventory lacks the assignment it holds");
-            return Ok(false);
+            return Ok(None);
         };
-        let Some(held) = self.own_word(node_id, held) else { return Ok(false) };
+        let Some(held) = self.own_word(node_id, held) else { return Ok(None) };
+        if held.farewell && held.assignment.generation > node.published {
+            tracing::warn!(node.id = %node_id, "a node was removed, and this server forgot that");
+            return Ok(Some(held.assignment.generation));
+        }
         let now = clock::now();
         // What was sent before the newest that is known tells nothing new: a node that shows it
         // wants back what was taken from it.
@@ -40,12 +46,6 @@ impl App {
             (Adoption::default(), world.snapshot.epoch)
         };
         let mut node = node.clone();
-        if held.farewell && held.assignment.generation > node.published {
-            tracing::warn!(node.id = %node_id, "a node was removed, and this server forgot that");
-            node.published = held.assignment.generation;
-            world.snapshot.nodes.insert(node_id.clone(), node);
-            return Ok(true);
-        }
         node.adopting = false;
         // What it holds was sent to it in a former life: its next beat must not look forgotten.
         node.published = node.published.max(held.assignment.generation);
@@ -80,7 +80,7 @@ impl App {
                 },
             );
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The held assignment, if this server signed it for this node in a former life.

@@ -46,16 +46,19 @@ impl App {
             store::reports::set_last(&mut write, sender, order(report)).await?;
         }
         store::commit(write).await?;
-        let mut removed = BTreeSet::new();
+        let mut removed = BTreeMap::new();
         for Received { sender, report } in fresh {
             self.observe(&mut world, &sender, &report);
-            if report.full && self.adopt(&mut world, &sender, report.held.as_deref()).await? {
-                removed.insert(sender);
+            if !report.full {
+                continue;
+            }
+            if let Some(farewell) = self.adopt(&mut world, &sender, report.held.as_deref()).await? {
+                removed.insert(sender, farewell);
             }
         }
         drop(world);
-        for node in removed {
-            self.remove_again(&node).await?;
+        for (node, farewell) in removed {
+            self.remove_again(&node, farewell).await?;
         }
         self.wake_planner.notify_one();
         Ok(strangers)

@@ -18,6 +18,7 @@ use knit_rpc::id::{DeploymentName, ProjectName};
 use knit_rpc::join::{JoinToken, NewJoinToken};
 use knit_server::identity::Identity;
 use knit_server::store::Store;
+use sqlx::Connection as _;
 
 use crate::support::agent::{Agent, Disk};
 use crate::support::{Home, Server, eventually};
@@ -54,6 +55,14 @@ fn set_back(home: &Home, backup: &Path) -> String {
         std::fs::remove_file(entry.expect("an entry").path()).expect("it goes");
     }
     run(home.dir.path(), "restore", &[text(backup)]).expect("restored")
+}
+
+/// Changes the database by hand.
+async fn execute(home: &Home, statement: &'static str) {
+    let path = home.dir.path().join("knit.db").display().to_string();
+    let mut raw = sqlx::SqliteConnection::connect(&path).await.expect("open");
+    sqlx::query(statement).execute(&mut raw).await.expect("done");
+    raw.close().await.expect("closed");
 }
 
 fn text(path: &Path) -> &str {
@@ -221,6 +230,9 @@ async fn a_node_that_was_removed_after_the_backup_shows_its_farewell_and_is_none
     server.stop().await;
 
     set_back(&home, &backup);
+    let full = "CREATE TRIGGER full BEFORE DELETE ON nodes
+                BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+    execute(&home, full).await;
     let bus = MemoryBus::new();
     let server = Server::start_on_disk(&home, &bus).await;
     assert_eq!(server.app.world().await.snapshot.nodes.len(), 2, "it was one in the backup");
@@ -228,6 +240,14 @@ async fn a_node_that_was_removed_after_the_backup_shows_its_farewell_and_is_none
     for disk in &disks {
         agents.push(Agent::join(disk, &server.api, Arc::new(bus.client())).await);
     }
+    eventually("it showed its farewell", || async {
+        server.app.world().await.reported.contains(&disks[1].node).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let known = server.app.world().await.snapshot.nodes.get(&disks[1].node).cloned();
+    assert!(known.is_some_and(|node| node.adopting), "it could not be removed, and is not let in");
+    execute(&home, "DROP TRIGGER full").await;
     eventually("it is out again", || async {
         let world = server.app.world().await;
         let is_out = world.removed.contains_key(&disks[1].node);

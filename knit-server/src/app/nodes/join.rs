@@ -9,6 +9,7 @@ use knit_rpc::id::NodeId;
 use knit_rpc::join::{
     JOIN_TTL_DEFAULT_SECS, JOIN_TTL_MAX_SECS, JoinClaim, JoinToken, MintedJoinToken, NewJoinToken,
 };
+use knit_rpc::message::Generation;
 use knit_runtime::clock;
 use knit_server_core::Node;
 use knit_server_core::access::Actor;
@@ -193,7 +194,8 @@ impl App {
             Ok(asking) => asking,
             Err(nobody) => {
                 let Ok(id) = named(&world, text) else { return Err(nobody) };
-                let nkey = self.take_out(world, &id, force, Some(actor)).await?;
+                let nkey =
+                    self.take_out(world, &id, force, Some(actor), Generation::default()).await?;
                 return Ok(Some(self.until_cut_off(&nkey).await));
             }
         };

@@ -3,6 +3,7 @@
 use knit_rpc::api::{NodePatch, NodeRemoved, NodeState, NodeView};
 use knit_rpc::event::EventKind;
 use knit_rpc::id::NodeId;
+use knit_rpc::message::Generation;
 use knit_rpc::spec::VolumeName;
 use knit_runtime::clock;
 use knit_server_core::access::Actor;
@@ -68,23 +69,29 @@ impl App {
     pub async fn remove_node(&self, text: &str, force: bool) -> Result<NodeRemoved, AppError> {
         let world = self.world().await;
         let id = named(&world, text)?;
-        let nkey = self.take_out(world, &id, force, None).await?;
+        let nkey = self.take_out(world, &id, force, None, Generation::default()).await?;
         Ok(self.until_cut_off(&nkey).await)
     }
 
-    /// Removes a node whose removal this server forgot.
-    pub(in super::super) async fn remove_again(&self, id: &NodeId) -> Result<(), AppError> {
+    /// Removes a node whose removal this server forgot, above the farewell that it holds.
+    pub(in super::super) async fn remove_again(
+        &self,
+        id: &NodeId,
+        farewell: Generation,
+    ) -> Result<(), AppError> {
         let world = self.world().await;
-        self.take_out(world, id, true, None).await.map(drop)
+        self.take_out(world, id, true, None, farewell).await.map(drop)
     }
 
-    /// Takes a node out; with `rejected_by` it is not asked about again either. Returns its key.
+    /// Takes a node out, above what it is known to hold; with `rejected_by` it is not asked about
+    /// again either. Returns its key.
     pub(super) async fn take_out(
         &self,
         mut world: MutexGuard<'_, World>,
         id: &NodeId,
         force: bool,
         rejected_by: Option<&Actor>,
+        held: Generation,
     ) -> Result<String, AppError> {
         let text = id.as_str();
         let Some(node) = world.snapshot.nodes.get(id).cloned() else {
@@ -95,7 +102,7 @@ impl App {
             return Err(AppError::Conflict(why));
         }
         let now = clock::now();
-        let newest = node.generation.max(node.published).max(node.applied);
+        let newest = node.generation.max(node.published).max(node.applied).max(held);
         let last = assignment::next(newest, world.snapshot.epoch);
         let revocation = Revocation {
             node: id.clone(),
