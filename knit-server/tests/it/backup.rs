@@ -271,7 +271,8 @@ async fn a_secret_that_was_set_after_the_backup_keeps_its_number_and_its_value_o
     let (project, name) = (ProjectName::default(), "db".parse().unwrap());
     server.api.set_secret(&project, &name, b"first", None).await.unwrap();
     server.deploy("{name: web, image: v1, secrets: [{name: db}]}").await;
-    server.deploy("{name: live, image: v1, secrets: [{name: db, on_change: signal}]}").await;
+    let signalled = "{name: db, on_change: signal, signal: SIGHUP}";
+    server.deploy(&format!("{{name: live, image: v1, secrets: [{signalled}]}}")).await;
     server.until("web", DeploymentState::Running).await;
     server.until("live", DeploymentState::Running).await;
     let backup = back_up(&home);
