@@ -43,13 +43,57 @@ pub(super) fn bring_forward(
     now: Timestamp,
 ) {
     for (id, outline) in &held.deployments {
-        let Some(known) = current(snapshot, adoption, id) else { continue };
-        let is_newer = (outline.revision, outline.updated_at) > (known.revision, known.updated_at);
-        if known.removed_at.is_none() && is_newer {
-            let forward = forward(known, outline, held, now);
-            adoption.deployments.insert(id.clone(), forward);
-        }
+        let known = current(snapshot, adoption, id).filter(|known| known.removed_at.is_none());
+        let Some(known) = known else { continue };
+        let learned = if is_newer(outline, known) {
+            forward(known, outline, held, now)
+        } else if has_forked(known, outline, held) {
+            keep_above(known, outline.revision, now)
+        } else {
+            continue;
+        };
+        adoption.deployments.insert(id.clone(), learned);
     }
+}
+
+/// When it was changed last goes before its number: a server that was set back gives numbers out
+/// again that a node still knows for something else.
+fn is_newer(outline: &Outline, known: &Deployment) -> bool {
+    let have_moments = outline.updated_at.min(known.updated_at) > Timestamp::default();
+    if have_moments {
+        (outline.updated_at, outline.revision) > (known.updated_at, known.revision)
+    } else {
+        (outline.revision, outline.updated_at) > (known.revision, known.updated_at)
+    }
+}
+
+/// Whether what the node knows by a number was given up by the restore, and something else is
+/// wanted since.
+fn has_forked(known: &Deployment, outline: &Outline, held: &SentAssignment) -> bool {
+    let differs = || {
+        let mut told = outline.spec(&held.assignment.specs);
+        told.project = known.spec.project.clone();
+        told != known.spec
+    };
+    outline.revision > known.revision || (outline.revision == known.revision && differs())
+}
+
+/// What is wanted here stays, by a number above that of what the node was told.
+fn keep_above(known: &Deployment, told: u64, now: Timestamp) -> Deployment {
+    let newest = known.revisions.get(&known.revision);
+    let cause = newest.map_or(Cause::Deploy, |newest| newest.cause.clone());
+    let mut kept = revise::next(known, known.spec.clone(), cause, now);
+    let number = told.saturating_add(1);
+    if let Some(revision) = kept.revisions.remove(&kept.revision) {
+        kept.revisions.insert(number, revision);
+    }
+    if let Some(rollout) = &mut kept.rollout {
+        rollout.revision = number;
+    }
+    // Nobody changed it: another node's word is compared with when somebody did.
+    let (stopped, updated_at) = (known.stopped, known.updated_at);
+    let hold_until = known.hold_until;
+    Deployment { revision: number, stopped, updated_at, hold_until, ..kept }
 }
 
 fn forward(

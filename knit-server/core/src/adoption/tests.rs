@@ -1,3 +1,5 @@
+mod late;
+
 use knit_rpc::message::Phase;
 use knit_rpc::spec::DeploymentSpec;
 
