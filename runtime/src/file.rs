@@ -6,9 +6,14 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, fchownat};
 
 /// Replaces the file at `path` by `bytes` with exactly the permission bits of `mode`.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -25,23 +30,33 @@ pub fn create_exclusive(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     sync_parent(path)
 }
 
-/// Gives all that lies below `directory` to whom it belongs itself: what root made there is its
-/// daemon's. Links are not followed.
+/// Gives the files that lie in `directory`, not deeper, to whom it belongs itself: what root made
+/// there is its daemon's.
+///
+/// The daemon can put anything there at any time, so nothing is done by name twice: links are not
+/// followed, and a file that has a name elsewhere as well is refused.
 pub fn give_to_owner(directory: &Path) -> io::Result<()> {
-    let owner = std::fs::symlink_metadata(directory)?;
-    give_below(directory, (owner.uid(), owner.gid()))
-}
-
-fn give_below(directory: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+    let opened = File::open(directory)?;
+    let owner = opened.metadata()?;
+    let (uid, gid) = (owner.uid(), owner.gid());
     for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        let has = std::fs::symlink_metadata(&path)?;
-        if (has.uid(), has.gid()) != (uid, gid) {
-            lchown(&path, Some(uid), Some(gid))?;
+        let name = entry?.file_name();
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = match openat(&opened, name.as_os_str(), flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::ENOENT) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let has = file.metadata()?;
+        if !has.is_file() || (has.uid(), has.gid()) == (uid, gid) {
+            continue;
         }
-        if has.is_dir() {
-            give_below(&path, (uid, gid))?;
+        if has.nlink() > 1 {
+            let why = format!("{} has another name elsewhere", name.to_string_lossy());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        fchownat(&file, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?;
     }
     Ok(())
 }
@@ -58,7 +73,7 @@ impl Temporary {
             .write(true)
             .create_new(true)
             .mode(mode & 0o700)
-            .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(&temporary.path)?;
         file.write_all(bytes)?;
         file.set_permissions(Permissions::from_mode(mode))?;
@@ -98,6 +113,8 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{lchown, symlink};
+
     use super::*;
 
     fn mode_of(path: &Path) -> u32 {
@@ -137,8 +154,13 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
     }
 
+    fn owner(path: &Path) -> (u32, u32) {
+        let has = std::fs::symlink_metadata(path).unwrap();
+        (has.uid(), has.gid())
+    }
+
     #[test]
-    fn what_root_made_goes_to_the_owner_of_its_directory() {
+    fn what_root_made_goes_to_the_owner_of_its_directory_and_nothing_else_does() {
         // Without root, nobody else's is there to give.
         if !nix::unistd::geteuid().is_root() {
             return;
@@ -147,18 +169,26 @@ mod tests {
         let (state, victim) = (dir.path().join("state"), dir.path().join("victim"));
         std::fs::create_dir_all(state.join("nats")).unwrap();
         std::fs::write(&victim, "").unwrap();
-        std::fs::write(state.join("nats/key"), "").unwrap();
-        std::os::unix::fs::symlink(&victim, state.join("link")).unwrap();
         lchown(&state, Some(12), Some(34)).unwrap();
+        for made in ["knit.db", "knit.db-wal", "nats/key"] {
+            std::fs::write(state.join(made), "").unwrap();
+        }
+        symlink(&victim, state.join("link")).unwrap();
+        symlink(dir.path(), state.join("links")).unwrap();
+        nix::unistd::mkfifo(&state.join("pipe"), Mode::S_IRWXU).unwrap();
         give_to_owner(&state).unwrap();
-        let owner = |path: &Path| {
-            let has = std::fs::symlink_metadata(path).unwrap();
-            (has.uid(), has.gid())
-        };
-        for given in ["nats", "nats/key", "link"] {
+        for given in ["knit.db", "knit.db-wal"] {
             assert_eq!(owner(&state.join(given)), (12, 34), "{given}");
         }
+        for kept in ["link", "links", "pipe", "nats", "nats/key"] {
+            assert_eq!(owner(&state.join(kept)), (0, 0), "{kept}");
+        }
         assert_eq!(owner(&victim), (0, 0), "links are not followed");
+
+        std::fs::hard_link(&victim, state.join("identity.json")).unwrap();
+        let error = give_to_owner(&state).unwrap_err();
+        assert!(error.to_string().contains("identity.json has another name"), "{error}");
+        assert_eq!(owner(&victim), (0, 0), "nor is it by its other name");
     }
 
     #[test]

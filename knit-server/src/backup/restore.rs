@@ -7,9 +7,9 @@
 //! Invariant: while `.restore` is there no server starts; it goes when all is in its place.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -76,7 +76,7 @@ pub async fn restore(config: &Config, source: &Path, now: Timestamp) -> anyhow::
         .with_context(|| format!("the state directory {} cannot be made", state.display()))?;
     let directory = File::open(state)
         .with_context(|| format!("the state directory {} cannot be opened", state.display()))?;
-    let _alone = Flock::lock(directory, FlockArg::LockExclusiveNonblock)
+    let directory = Flock::lock(directory, FlockArg::LockExclusiveNonblock)
         .map_err(|_| anyhow::anyhow!("another restore into {} is under way", state.display()))?;
     refuse_what_is_there(state)?;
     let staged = state.join(RESTORING);
@@ -85,11 +85,13 @@ pub async fn restore(config: &Config, source: &Path, now: Timestamp) -> anyhow::
         .create(&staged)
         .with_context(|| format!("{} cannot be written to", state.display()))?;
     let outcome = stage(source, &staged, now).await;
-    let (opened, facts) = outcome.inspect_err(|_| {
+    let (opened, facts, files) = outcome.inspect_err(|_| {
         // Nothing of it is in its place yet.
         let _ = std::fs::remove_dir_all(&staged);
     })?;
-    put_in_place(state, &staged)
+    let owner = directory.metadata();
+    owner
+        .and_then(|owner| put_in_place(state, &staged, &files, &owner))
         .with_context(|| format!("{} was not filled whole: run the same again", state.display()))?;
     Ok(told(config, &opened, &facts))
 }
@@ -133,13 +135,16 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes everything below the staging directory, checked and synced.
-async fn stage(source: &Path, staged: &Path, now: Timestamp) -> anyhow::Result<(Opened, Facts)> {
+/// Writes everything below the staging directory, checked; the files that it made there.
+async fn stage(
+    source: &Path,
+    staged: &Path,
+    now: Timestamp,
+) -> anyhow::Result<(Opened, Facts, Vec<(&'static str, File)>)> {
     let path = staged.join(DATABASE);
     let written = |path: &Path| format!("{} cannot be written", path.display());
     let mut database = private_file(&path).with_context(|| written(&path))?;
     let opened = open(source, &mut database)?;
-    drop(database);
     let (manifest, known) = (&opened.manifest, copy::known_schema());
     anyhow::ensure!(
         manifest.schema <= known,
@@ -162,35 +167,36 @@ async fn stage(source: &Path, staged: &Path, now: Timestamp) -> anyhow::Result<(
     );
     let restored = Restored { taken_at: manifest.taken_at, restored_at: now };
     copy::mark_restored(&path, restored).await?;
-    let others = [(IDENTITY, Some(&opened.identity)), (MASTER_KEY, opened.master_key.as_ref())];
-    for (name, bytes) in others {
+    let mut files = vec![(DATABASE, database)];
+    for (name, bytes) in
+        [(MASTER_KEY, opened.master_key.as_ref()), (IDENTITY, Some(&opened.identity))]
+    {
         let Some(bytes) = bytes else { continue };
         let path = staged.join(name);
-        let write = private_file(&path).and_then(|mut file| file.write_all(bytes));
-        write.with_context(|| written(&path))?;
+        let mut file = private_file(&path).with_context(|| written(&path))?;
+        file.write_all(bytes).with_context(|| written(&path))?;
+        files.push((name, file));
     }
-    Ok((opened, facts))
+    Ok((opened, facts, files))
 }
 
-/// Hands the files to whom the state directory belongs, and moves them there.
-fn put_in_place(state: &Path, staged: &Path) -> io::Result<()> {
-    let owner = std::fs::metadata(state)?;
-    for name in MEMBERS {
-        let path = staged.join(name);
-        if !path.exists() {
-            continue;
-        }
+/// Hands the files to whom the state directory belongs, and moves them there. They are given away
+/// as they were made and not by name: their new owner can rename what is in there at any time.
+fn put_in_place(
+    state: &Path,
+    staged: &Path,
+    files: &[(&'static str, File)],
+    owner: &Metadata,
+) -> io::Result<()> {
+    for (_, file) in files {
         if nix::unistd::geteuid().is_root() {
-            chown(&path, Some(owner.uid()), Some(owner.gid()))?;
+            fchown(file, Some(owner.uid()), Some(owner.gid()))?;
         }
-        File::open(&path)?.sync_all()?;
+        file.sync_all()?;
     }
     sync_directory(staged)?;
-    for name in MEMBERS {
-        let path = staged.join(name);
-        if path.exists() {
-            std::fs::rename(&path, state.join(name))?;
-        }
+    for (name, _) in files {
+        std::fs::rename(staged.join(name), state.join(name))?;
     }
     sync_directory(state)?;
     std::fs::remove_dir(staged)?;
@@ -320,4 +326,32 @@ fn key_warning(source: &MasterKeySource, opened: &Opened, facts: &Facts) -> Opti
             path.display()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_what_was_made_is_given_to_nobody() {
+        // Without root, nobody else's is there to give.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let [state, staged, victim] =
+            ["state", "staged", "victim"].map(|name| dir.path().join(name));
+        std::fs::write(&victim, "").unwrap();
+        for made in [&state, &staged] {
+            std::fs::create_dir(made).unwrap();
+        }
+        std::os::unix::fs::chown(&state, Some(12), Some(34)).unwrap();
+        let file = private_file(&staged.join(DATABASE)).unwrap();
+        std::fs::rename(staged.join(DATABASE), dir.path().join("kept")).unwrap();
+        std::os::unix::fs::symlink(&victim, staged.join(DATABASE)).unwrap();
+        let owner = std::fs::metadata(&state).unwrap();
+        put_in_place(&state, &staged, &[(DATABASE, file)], &owner).unwrap();
+        let uid = |path: &Path| std::fs::metadata(path).unwrap().uid();
+        assert_eq!((uid(&victim), uid(&dir.path().join("kept"))), (0, 12));
+    }
 }
