@@ -53,7 +53,10 @@ pub(super) async fn run(args: AddNodeArgs) -> anyhow::Result<ExitCode> {
     let facts = Facts::read(&remote.run(&["--check".to_owned()], Input::default()).await?);
     facts.judge(asked_at, programs.is_some(), &args.host)?;
     let known = known_node(&client, &facts).await?;
-    if let Some(node) = known.as_ref().filter(|node| node.state == NodeState::Ready) {
+    // Programs that were named are to be there, whether the host is a node by now or not.
+    let is_enough = args.binaries.is_none() && args.debs.is_none();
+    let is_ready = |node: &&NodeView| node.state == NodeState::Ready;
+    if let Some(node) = known.as_ref().filter(is_ready).filter(|_| is_enough) {
         progress.step(&format!("{} is the node {} already", args.host, printable(&node.name)));
         terminal::print(&format!("{}\n", node.name))?;
         return Ok(ExitCode::SUCCESS);

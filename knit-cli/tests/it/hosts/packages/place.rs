@@ -52,6 +52,21 @@ pub(super) fn install(host: &Host, built: Built, packages: &[&str]) -> String {
     told
 }
 
+/// The daemons of a node run the programs of this directory, and units in /etc name no other.
+#[track_caller]
+fn runs_from(host: &Host, directory: &str) {
+    for (unit, program) in [("wg-mesh", "meshctl"), ("knit-agent", "knit-agent")] {
+        let exe = format!("readlink /proc/$(systemctl show -p MainPID --value {unit})/exe");
+        assert_eq!(host.run(&exe), format!("{directory}/{program}"), "{}", host.log());
+        assert_eq!(host.run(&format!("systemctl is-enabled {unit}")), "enabled");
+    }
+    if directory == "/usr/bin" {
+        let left = "find /usr/local/bin -type f; find -L /etc/systemd/system -type l -name 'knit*' -o -type l -name 'wg-mesh*'; \
+                    find /etc/systemd/system -maxdepth 1 -name knit-agent.service -o -name wg-mesh.service";
+        assert_eq!(host.run(left), "");
+    }
+}
+
 impl Place {
     /// The hosts boot while the first packages are built.
     pub(super) fn new() -> Self {
@@ -95,21 +110,34 @@ impl Place {
         host.feed("knit-agent join && systemctl restart knit-agent", &token);
     }
 
-    /// What a bare one takes.
+    /// What a bare one takes; and programs that came without packages give way to those of packages,
+    /// whoever installs them.
     pub(super) fn join_by_ssh(&self, host: &Host) {
+        let programs = Path::new(env!("CARGO_BIN_EXE_knit")).parent().unwrap();
+        self.add(host, "--binaries", programs);
+        runs_from(host, "/usr/local/bin");
+        let told = install(host, Built::Old, &ON_OTHERS);
+        assert!(told.contains("takes the place of what was in /usr/local/bin"), "{told}");
+        runs_from(host, "/usr/bin");
+        self.add(host, "--binaries", programs);
+        runs_from(host, "/usr/local/bin");
+        self.add(host, "--debs", &Built::Old.dir());
+        runs_from(host, "/usr/bin");
+    }
+
+    #[track_caller]
+    fn add(&self, host: &Host, what: &str, from: &Path) {
         let file = self.laptop.dir.path().join("mesh.secret");
         std::fs::write(&file, self.mesh_secret()).unwrap();
         let added = self
             .laptop
-            .knit(&["node", "add", &format!("root@{}", host.address)])
-            .arg("--debs")
-            .arg(Built::Old.dir())
+            .knit(&["node", "add", &format!("root@{}", host.address), what])
+            .arg(from)
             .arg("--mesh-secret-file")
             .arg(&file)
             .output()
             .unwrap();
         assert!(added.status.success(), "{}\n{}", stderr(&added), host.log());
-        host.run("test ! -e /usr/local/bin/knit-agent");
     }
 
     /// All of them are ready and talk to the server; their addresses in the mesh, by number.
