@@ -128,7 +128,8 @@ docker_version() { docker version --format '{{.Server.Version}}' 2>/dev/null; }
 
 need_packages() {
     missing=
-    has docker || missing="$missing docker.io"
+    # Newer Debians have the daemon and the program in packages of their own.
+    if has docker; then :; elif has dockerd; then missing=" docker-cli"; else missing=" docker.io"; fi
     has nft || missing="$missing nftables"
     has iptables || missing="$missing iptables"
     [ -n "$missing" ] || return 0
@@ -137,6 +138,7 @@ need_packages() {
     step "installing$missing"
     # shellcheck disable=SC2086 # each is a package
     apt_get install $missing
+    has docker || apt_get install docker-cli
 }
 
 apt_get() {
