@@ -22,7 +22,14 @@ fn the_go_daemon_keeps_its_host_until_somebody_changes_over() {
         let line = "systemctl is-active wgmesh wg-mesh; systemctl is-enabled wg-mesh";
         stdout(&host.try_run(line, ""))
     };
+    install(&host, Built::Old, &["meshctl"]);
+    assert_eq!(host.run("systemctl is-enabled wg-mesh"), "enabled");
     host.run(GO_DAEMON);
+    let told = install(&host, Built::New, &["meshctl"]);
+    assert!(told.contains("wgmesh keeps this host in its mesh"), "{told}");
+    assert_eq!(states(), "active\ninactive\ndisabled", "it came after the first installation");
+    apt(&host, "purge meshctl");
+
     let told = install(&host, Built::Old, &["meshctl"]);
     assert!(told.contains("wgmesh keeps this host in its mesh"), "{told}");
     assert_eq!(states(), "active\ninactive\ndisabled");
