@@ -43,3 +43,38 @@ fn systemd_knows_every_word_of_the_units() {
         assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
     }
 }
+
+/// A mesh or a token, each enough for itself; in a directory that stands for the root's.
+#[test]
+fn the_agent_s_condition_knows_every_sign_of_a_mesh_and_of_a_token() {
+    let text = std::fs::read_to_string(unit("knit-agent")).unwrap();
+    let condition = text.lines().find_map(|line| line.strip_prefix("ExecCondition=/bin/sh -c '"));
+    let condition = condition.unwrap().strip_suffix('\'').unwrap().replace("$$", "$");
+    for (sign, is_socket) in [
+        ("/etc/knit/mesh.secret", false),
+        ("/run/wgmesh.sock", true),
+        ("/run/wg-mesh/wgmesh.sock", true),
+        ("/var/lib/knit-agent/join.token", false),
+        ("/var/lib/knit-agent/identity.json", false),
+        ("/etc/credstore/knit.join-token", false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().display();
+        let here = ["/etc/", "/run/", "/var/lib/"].iter().fold(condition.clone(), |line, top| {
+            line.replace(&format!(" {top}"), &format!(" {root}{top}"))
+        });
+        let run = || Command::new("sh").args(["-c", &here]).output().unwrap();
+        let output = run();
+        assert_eq!(output.status.code(), Some(1), "{sign}");
+        assert!(stdout(&output).starts_with("not configured yet: "), "{}", stdout(&output));
+        let path = dir.path().join(&sign[1..]);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _socket = if is_socket {
+            Some(std::os::unix::net::UnixListener::bind(&path).unwrap())
+        } else {
+            std::fs::write(&path, "x").unwrap();
+            None
+        };
+        assert_eq!(run().status.code(), Some(0), "{sign}");
+    }
+}
