@@ -200,6 +200,7 @@ put_debs() {
     shown=$(mktemp -d)
     chmod 755 "$shown"
     cp "$1" "$2" "$shown/"
+    [ -n "$install" ] || refuse_dependencies
     # A file that is configured already stays as it is; nobody is there to be asked.
     apt_get -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install "$shown"/*.deb
     rm -rf "$shown"
@@ -211,6 +212,14 @@ put_debs() {
     done
     systemctl daemon-reload
     say "$(knit-agent --version)"
+}
+
+# They may be packages that this host does without: its Docker may have come otherwise.
+refuse_dependencies() {
+    more=$(apt-get -s -q --no-install-recommends install "$shown"/*.deb 2>/dev/null |
+        sed -n 's/^Inst \([^ ]*\) .*/\1/p' | grep -vxE 'knit-agent|meshctl' | tr '\n' ' ' || true)
+    [ -z "$more" ] || rm -rf "$shown"
+    [ -z "$more" ] || fail "the packages need others: ${more% }; install them, or leave --no-install out"
 }
 
 put_binaries() {
@@ -351,6 +360,8 @@ main() {
     flock -n 9 || fail "another join is under way on this host: wait until it has ended"
     mesh_secret=$(secret_line 'mesh secret (it is not shown; empty when this host is in the mesh): ')
     join_token=$(secret_line 'join token (it is not shown; empty when this host is a node): ')
+    # Packages would bring what they depend on.
+    [ -n "$install" ] || need_packages
     put_programs
     need_packages
     check_docker

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::process::Output;
 use std::thread;
 
 use serde_json::json;
@@ -113,6 +114,7 @@ impl Place {
     /// What a bare one takes; and programs that came without packages give way to those of packages,
     /// whoever installs them.
     pub(super) fn join_by_ssh(&self, host: &Host) {
+        self.what_is_missing_is_not_installed(host);
         let programs = Path::new(env!("CARGO_BIN_EXE_knit")).parent().unwrap();
         self.add(host, "--binaries", programs);
         runs_from(host, "/usr/local/bin");
@@ -125,19 +127,36 @@ impl Place {
         runs_from(host, "/usr/bin");
     }
 
+    /// Neither Docker nor what a package needs beside it, where that was forbidden.
+    fn what_is_missing_is_not_installed(&self, host: &Host) {
+        let told = || {
+            let output = self.try_add(host, "--debs", &Built::Old.dir(), &["--no-install"]);
+            assert!(!output.status.success());
+            stderr(&output)
+        };
+        let missing = told();
+        assert!(missing.contains("missing: docker.io nftables iptables"), "{missing}");
+        let tools = "/usr/local/bin/docker /usr/local/bin/nft /usr/local/bin/iptables";
+        host.run(&format!("for tool in {tools}; do cp /bin/true $tool; done"));
+        let needed = told();
+        let first = needed.split_once("the packages need others: ").unwrap_or_default().1;
+        assert!(first.contains("docker.io") && first.contains("nftables"), "{needed}");
+        host.run(&format!("rm {tools}"));
+        assert!(!host.try_run("dpkg-query -W knit-agent docker.io", "").status.success());
+    }
+
     #[track_caller]
     fn add(&self, host: &Host, what: &str, from: &Path) {
+        let added = self.try_add(host, what, from, &[]);
+        assert!(added.status.success(), "{}\n{}", stderr(&added), host.log());
+    }
+
+    fn try_add(&self, host: &Host, what: &str, from: &Path, more: &[&str]) -> Output {
         let file = self.laptop.dir.path().join("mesh.secret");
         std::fs::write(&file, self.mesh_secret()).unwrap();
-        let added = self
-            .laptop
-            .knit(&["node", "add", &format!("root@{}", host.address), what])
-            .arg(from)
-            .arg("--mesh-secret-file")
-            .arg(&file)
-            .output()
-            .unwrap();
-        assert!(added.status.success(), "{}\n{}", stderr(&added), host.log());
+        let mut command = self.laptop.knit(&["node", "add", &format!("root@{}", host.address)]);
+        command.arg(what).arg(from).args(more).arg("--mesh-secret-file").arg(&file);
+        command.output().unwrap()
     }
 
     /// All of them are ready and talk to the server; their addresses in the mesh, by number.
