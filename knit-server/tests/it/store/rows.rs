@@ -133,7 +133,7 @@ async fn the_time_without_a_server_does_not_count_for_a_rollout() {
     let store = Store::in_memory(&cluster()).await.unwrap();
     let deployment = walked();
     put(&store, &deployment).await;
-    let later = NOW.plus(std::time::Duration::from_secs(3600));
+    let later = NOW.plus(std::time::Duration::from_hours(1));
     let found = store.snapshot(cluster(), later).await.unwrap();
     let rollout = found.deployments[&deployment.id].rollout.clone().unwrap();
     assert_eq!(rollout.progress_at, later);
