@@ -26,6 +26,9 @@ pub use public_url::PublicUrl;
 use crate::nats_server::Tls;
 use crate::vault::MasterKeySource;
 
+/// The state directory of the unit.
+pub const STATE_DIR: &str = "/var/lib/knit-server";
+
 /// Knit's control plane: REST API, planner, store and NATS.
 #[derive(Debug, Parser)]
 #[command(name = "knit-server", version = knit_runtime::version::version())]
@@ -211,8 +214,7 @@ impl Config {
         let (cert, key) =
             (flags.nats_tls_cert.or(file.nats_tls_cert), flags.nats_tls_key.or(file.nats_tls_key));
         let listen = if flags.listen.is_empty() { file.listen } else { flags.listen };
-        let state_dir =
-            flags.state_dir.or(file.state_dir).unwrap_or_else(|| "/var/lib/knit-server".into());
+        let state_dir = flags.state_dir.or(file.state_dir).unwrap_or_else(|| STATE_DIR.into());
         let named = flags.master_key_file.or(file.master_key_file);
         Self {
             master_key: MasterKeySource::choose(named, credentials, &state_dir),

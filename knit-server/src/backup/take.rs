@@ -171,14 +171,14 @@ fn master_key(
         return Ok((MasterKey::LeftOut, None));
     }
     let source = &config.master_key;
-    if matches!(source, MasterKeySource::Named(_) | MasterKeySource::Credential(_)) {
-        return Ok((MasterKey::Elsewhere, None));
-    }
     let key = master::file_that_opens(source, sealed).context(
         "a backup without the master key opens no secret: if it is kept elsewhere, name it with \
          --master-key-file, or say --without-master-key",
     )?;
-    Ok((MasterKey::Included, Some(key)))
+    Ok(match source {
+        MasterKeySource::Own(_) => (MasterKey::Included, Some(key)),
+        MasterKeySource::Named(_) | MasterKeySource::Credential(_) => (MasterKey::Elsewhere, None),
+    })
 }
 
 fn member(name: &str, from: &mut dyn Read) -> io::Result<Member> {

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::aead::{KEY_BYTES, Key, Sealed};
+use crate::config::STATE_DIR;
 
+/// Where the unit has its credential from; root's alone.
+const STORED: &str = "/etc/credstore/knit.master-key";
 const FILE_MODE: u32 = 0o600;
 /// Nobody else may read or write it.
 const OTHERS: u32 = 0o077;
@@ -21,7 +24,7 @@ pub enum MasterKeySource {
     Own(PathBuf),
     /// A file that the operator named.
     Named(PathBuf),
-    /// What systemd hands in.
+    /// What systemd hands in, or would hand to the unit.
     Credential(PathBuf),
 }
 
@@ -60,10 +63,16 @@ pub enum MasterKeyError {
 }
 
 impl MasterKeySource {
-    /// What the options and systemd say; the server's own file without either.
+    /// What the options and systemd say; the server's own file without either. A command that is
+    /// run by hand on the unit's state takes the credential where systemd has it from: what it seals
+    /// is opened by the unit.
     pub fn choose(named: Option<PathBuf>, credentials: Option<PathBuf>, state_dir: &Path) -> Self {
-        let credential = credentials.map(|dir| dir.join("master-key")).filter(|path| path.exists());
-        match (named, credential) {
+        let credential = match credentials {
+            Some(dir) => Some(dir.join("master-key")),
+            None if state_dir == Path::new(STATE_DIR) => Some(PathBuf::from(STORED)),
+            None => None,
+        };
+        match (named, credential.filter(|path| path.exists())) {
             (Some(path), _) => Self::Named(path),
             (None, Some(path)) => Self::Credential(path),
             (None, None) => Self::Own(state_dir.join("master.key")),

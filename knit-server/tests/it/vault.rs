@@ -79,3 +79,46 @@ async fn a_vault_that_lost_its_key_stays_shut_and_nothing_is_made_in_its_place()
     server.deploy("{name: web, image: v1}").await;
     assert!(server.view("web").await.is_some(), "all else goes on");
 }
+
+/// What the unit finds in its credential's directory is what `/etc/credstore` has.
+const BY_HAND: &str = r#"
+set -eu
+mount -t tmpfs none /etc
+mount -t tmpfs none /var/lib
+mkdir -m 700 /etc/credstore /etc/handed
+key=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+echo $key >/etc/credstore/knit.master-key
+echo $key >/etc/handed/master-key
+"$1" init --socket /etc/none >/dev/null
+test ! -e /var/lib/knit-server/master.key
+"$1" backup --out /var/lib/backup
+rm -r /var/lib/knit-server
+CREDENTIALS_DIRECTORY=/etc/handed "$1" restore --socket /etc/none /var/lib/backup
+rm -r /var/lib/knit-server
+"$1" restore --socket /etc/none /var/lib/backup
+# Another directory is not the unit's.
+"$1" init --socket /etc/none --state-dir /var/lib/other >/dev/null
+test -e /var/lib/other/master.key
+# What this key does not open is not backed up without a key.
+cp -a /var/lib/other/. /var/lib/knit-server
+! "$1" backup --out /var/lib/not || exit 1
+"#;
+
+#[test]
+fn what_is_done_by_hand_takes_the_units_credential_from_where_the_unit_has_it() {
+    // Who is not root sees no such file.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", BY_HAND, "sh", env!("CARGO_BIN_EXE_knit-server")])
+        .env_remove("CREDENTIALS_DIRECTORY")
+        .output()
+        .expect("a namespace");
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("The master key is NOT in it"), "{said}");
+    assert_eq!(said.matches("restored cluster").count(), 2, "{said}");
+    assert!(!said.contains("WARNING"), "{said}");
+    assert!(said.contains("/etc/credstore/knit.master-key is not the one"), "{said}");
+}
