@@ -23,7 +23,7 @@ pub(super) fn text(now_secs: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
     use std::process::{Command, Output};
 
