@@ -9,6 +9,7 @@
 //! Invariant: neither the secret nor the token is ever an argument, a variable or a file of ours.
 
 mod facts;
+mod programs;
 mod remote;
 
 use std::path::Path;
@@ -29,6 +30,7 @@ use crate::cli::AddNodeArgs;
 use crate::dev::Progress;
 use crate::server;
 use facts::Facts;
+use programs::Source;
 use remote::{Input, Remote};
 
 /// Long enough for a slow line to carry the programs and a slow mirror Docker.
@@ -42,7 +44,7 @@ pub(super) async fn run(args: AddNodeArgs) -> anyhow::Result<ExitCode> {
     let progress = Progress::new();
     // What is wrong with what was typed is said before anything is touched.
     let given = args.mesh_secret_file.as_deref().map(secret).transpose()?;
-    let programs = remote::programs(args.binaries.as_deref(), args.debs.as_deref())?;
+    let source = Source::find(args.binaries.as_deref(), args.debs.as_deref())?;
     let client = server::find(&args.server).await?;
     progress.step(&format!("connecting to {}", args.host));
     let ssh = Master::open(&args.host).await?;
@@ -51,7 +53,8 @@ pub(super) async fn run(args: AddNodeArgs) -> anyhow::Result<ExitCode> {
 
     let asked_at = knit_runtime::clock::now();
     let facts = Facts::read(&remote.run(&["--check".to_owned()], Input::default()).await?);
-    facts.judge(asked_at, programs.is_some(), &args.host)?;
+    facts.judge(asked_at, &args.host)?;
+    let programs = source.map(|from| from.choose(facts.arch(), &args.host)).transpose()?.flatten();
     let known = known_node(&client, &facts).await?;
     // Programs that were named are to be there, whether the host is a node by now or not.
     let is_enough = args.binaries.is_none() && args.debs.is_none();

@@ -3,7 +3,6 @@
 //! What a shell there is told is one line without a secret: to take the script from its standard
 //! input and to run it. The script reads the rest.
 
-use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
@@ -14,6 +13,7 @@ use knit_runtime::terminal::{eprintln, printable};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, Command};
 
+use super::programs::Programs;
 use crate::dev::Progress;
 
 /// What the script prints before a step, and before what went wrong.
@@ -21,23 +21,12 @@ const STEP: &str = "==> ";
 const ERROR: &str = "error: ";
 /// What it prints at most that is no step.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
-const PROGRAMS: [&str; 2] = ["meshctl", "knit-agent"];
-/// As Debian calls this machine's processor; a host with another is refused before.
-const DEBIAN_ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-
 /// What goes behind the script.
 #[derive(Default)]
 pub(super) struct Input {
     pub(super) secret: String,
     pub(super) token: Option<JoinToken>,
     pub(super) programs: Option<Programs>,
-}
-
-/// Files of one directory.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Programs {
-    directory: PathBuf,
-    files: Vec<String>,
 }
 
 /// The script on a host.
@@ -54,62 +43,6 @@ struct Told {
     step: String,
     error: Option<String>,
     last: String,
-}
-
-/// The programs, or their packages, that are to be sent.
-pub(super) fn programs(
-    binaries: Option<&Path>,
-    debs: Option<&Path>,
-) -> anyhow::Result<Option<Programs>> {
-    if let Some(directory) = debs {
-        let found = std::fs::read_dir(directory)
-            .with_context(|| format!("{} cannot be read", directory.display()))?;
-        let names = found.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let names: Vec<String> = names.collect();
-        let newest = |program: &&str| {
-            newest(program, &names).with_context(|| {
-                format!("{} has no {program}_*_{DEBIAN_ARCH}.deb", directory.display())
-            })
-        };
-        let files = PROGRAMS.iter().map(newest).collect::<anyhow::Result<_>>()?;
-        return Ok(Some(Programs { directory: directory.to_owned(), files }));
-    }
-    let beside = || std::env::current_exe().ok()?.parent().map(Path::to_owned);
-    let Some(directory) = binaries.map(Path::to_owned).or_else(beside) else { return Ok(None) };
-    let missing = PROGRAMS.iter().find(|program| !directory.join(program).is_file());
-    match missing {
-        None => {
-            let files = PROGRAMS.map(ToOwned::to_owned).to_vec();
-            Ok(Some(Programs { directory, files }))
-        }
-        Some(program) if binaries.is_some() => bail!("{} has no {program}", directory.display()),
-        Some(_) => Ok(None),
-    }
-}
-
-/// The package of a program with the highest version, for a machine like this one.
-fn newest(program: &str, names: &[String]) -> Option<String> {
-    let version = |name: &String| {
-        let rest = name.strip_prefix(program)?.strip_prefix('_')?;
-        Some(order(rest.strip_suffix(&format!("_{DEBIAN_ARCH}.deb"))?))
-    };
-    let known = names.iter().filter_map(|name| Some((version(name)?, name)));
-    known.max().map(|(_, name)| name.clone())
-}
-
-/// As Debian sorts versions: numbers as such, and what stands behind a tilde before what has none.
-fn order(version: &str) -> Vec<(String, u64)> {
-    let mut parts = Vec::new();
-    let mut rest = version;
-    while !rest.is_empty() {
-        let words = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let (text, tail) = rest.split_at(words);
-        let digits = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
-        let (number, tail) = tail.split_at(digits);
-        parts.push((text.replace('~', "\0"), number.parse().unwrap_or_default()));
-        rest = tail;
-    }
-    parts
 }
 
 impl<'a> Remote<'a> {
@@ -248,26 +181,5 @@ mod tests {
         let docker = text(&told("asking Docker", Some("Docker does not answer"), ""), 1);
         assert_eq!(docker, "deploy@fra-1, while asking Docker: Docker does not answer");
         assert!(text(&told("joining the mesh", None, ""), 255).contains("the connection broke"));
-    }
-
-    #[test]
-    fn programs_are_taken_from_where_it_was_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let refused = programs(Some(dir.path()), None).unwrap_err().to_string();
-        assert!(refused.ends_with("has no meshctl"), "{refused}");
-        let deb = |version: &str| format!("knit-agent_{version}_{DEBIAN_ARCH}.deb");
-        let debs = ["0.2.0-1", "0.10.0~rc.1-1", "0.10.0-1", "0.9.0-2"].map(deb);
-        let others = ["meshctl", "knit-agent", "knit-agent_1.0.0-1_riscv64.deb"];
-        for name in others.into_iter().chain(debs.iter().map(String::as_str)) {
-            std::fs::write(dir.path().join(name), "").unwrap();
-        }
-        let found = programs(Some(dir.path()), None).unwrap().unwrap();
-        assert_eq!(found.files, ["meshctl", "knit-agent"]);
-        let refused = programs(None, Some(dir.path())).unwrap_err().to_string();
-        assert!(refused.contains("has no meshctl_*_"), "{refused}");
-        let meshctl = format!("meshctl_0.1.0-1_{DEBIAN_ARCH}.deb");
-        std::fs::write(dir.path().join(&meshctl), "").unwrap();
-        let found = programs(None, Some(dir.path())).unwrap().unwrap();
-        assert_eq!(found.files, [meshctl, deb("0.10.0-1")], "the highest of each");
     }
 }
