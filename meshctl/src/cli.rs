@@ -72,7 +72,8 @@ impl Command {
 /// Which mesh daemon is asked.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SocketArgs {
-    /// Socket of the mesh daemon [default: `/var/run/wgmesh.sock`, or `$XDG_RUNTIME_DIR/wgmesh.sock`]
+    /// Socket of the mesh daemon [default: the first there is of `/var/run/wgmesh.sock`,
+    /// `/run/wg-mesh/wgmesh.sock` and `$XDG_RUNTIME_DIR/wgmesh.sock`]
     #[arg(long, env = "WGMESH_SOCKET", value_name = "PATH")]
     pub(crate) mesh_socket: Option<PathBuf>,
 }
