@@ -41,6 +41,16 @@ fn said(output: &Output) -> Result<String, String> {
     if output.status.success() { Ok(text) } else { Err(text) }
 }
 
+/// Two nodes of a server, and what each keeps.
+async fn two_nodes(server: &Server, bus: &MemoryBus) -> ([Disk; 2], Vec<Agent>) {
+    let disks = [Disk::new(1), Disk::new(2)];
+    let mut agents = Vec::new();
+    for disk in &disks {
+        agents.push(Agent::join(disk, &server.api, Arc::new(bus.client())).await);
+    }
+    (disks, agents)
+}
+
 /// A backup of a home, beside it.
 fn back_up(home: &Home) -> PathBuf {
     let file = home.dir.path().with_extension("backup");
@@ -211,11 +221,7 @@ async fn one_backup_restored_twice_ends_as_well() {
 async fn a_node_that_was_removed_after_the_backup_shows_its_farewell_and_is_none_again() {
     let (home, bus) = (Home::new(), MemoryBus::new());
     let server = Server::start_on_disk(&home, &bus).await;
-    let disks = [Disk::new(1), Disk::new(2)];
-    let mut agents = Vec::new();
-    for disk in &disks {
-        agents.push(Agent::join(disk, &server.api, Arc::new(bus.client())).await);
-    }
+    let (disks, agents) = two_nodes(&server, &bus).await;
     server.deploy("{name: web, image: v1, replicas: 4}").await;
     server.until("web", DeploymentState::Running).await;
     let backup = back_up(&home);

@@ -7,7 +7,7 @@ use knit_rpc::Timestamp;
 use knit_rpc::api::{DeploymentState, RolloutState};
 use knit_server_core::adoption::HOLD;
 
-use super::{back_up, set_back};
+use super::{back_up, set_back, two_nodes};
 use crate::declared::{apply, files, revisions};
 use crate::support::agent::{Agent, Disk};
 use crate::support::{Home, Server, eventually};
@@ -16,11 +16,7 @@ use crate::support::{Home, Server, eventually};
 async fn a_restored_server_declares_nothing_before_its_nodes_have_shown_what_they_run() {
     let (home, bus) = (Home::new(), MemoryBus::new());
     let server = Server::start_on_disk(&home, &bus).await;
-    let disks = [Disk::new(1), Disk::new(2)];
-    let mut agents = Vec::new();
-    for disk in &disks {
-        agents.push(Agent::join(disk, &server.api, Arc::new(bus.client())).await);
-    }
+    let (disks, agents) = two_nodes(&server, &bus).await;
     let dir = files(&[("web.yaml", "{name: web, image: v1, replicas: 2}")]);
     assert_eq!(apply(&server, dir.path()).await, None);
     server.until("web", DeploymentState::Running).await;

@@ -6,8 +6,8 @@ use knit_link::bus::MemoryBus;
 use knit_rpc::api::DeploymentState;
 use knit_rpc::id::{DeploymentId, DeploymentName, ProjectName};
 
-use super::{back_up, set_back, undeploy};
-use crate::support::agent::{Agent, Disk};
+use super::{back_up, set_back, two_nodes, undeploy};
+use crate::support::agent::Agent;
 use crate::support::{Home, Server, eventually};
 
 /// Which of two deployments of one name is first in what is stored is left to chance: so often it
@@ -38,11 +38,7 @@ async fn holder(server: &Server, name: &str) -> Option<DeploymentId> {
 async fn a_name_that_was_given_anew_after_the_backup_is_its_new_holders() {
     let (home, bus) = (Home::new(), MemoryBus::new());
     let server = Server::start_on_disk(&home, &bus).await;
-    let disks = [Disk::new(1), Disk::new(2)];
-    let mut agents = Vec::new();
-    for disk in &disks {
-        agents.push(Agent::join(disk, &server.api, Arc::new(bus.client())).await);
-    }
+    let (disks, agents) = two_nodes(&server, &bus).await;
     let names = [("rising", false), ("falling", true)];
     for (name, upper) in names {
         deploy_in_half(&server, name, "v1", upper).await;

@@ -6,19 +6,15 @@ use std::time::Duration;
 use knit_link::bus::MemoryBus;
 use knit_rpc::api::RolloutState;
 
-use super::{back_up, set_back};
-use crate::support::agent::{Agent, Disk};
+use super::{back_up, set_back, two_nodes};
+use crate::support::agent::Agent;
 use crate::support::{Home, Server, eventually};
 
 #[tokio::test]
 async fn a_rollout_that_was_under_way_goes_on_and_is_not_given_up_unheard() {
     let (home, bus) = (Home::new(), MemoryBus::new());
     let server = Server::start_on_disk(&home, &bus).await;
-    let disks = [Disk::new(1), Disk::new(2)];
-    let mut agents = Vec::new();
-    for disk in &disks {
-        agents.push(Agent::join(disk, &server.api, Arc::new(bus.client())).await);
-    }
+    let (disks, agents) = two_nodes(&server, &bus).await;
     let update = "{deadline: 60s, bake: 0s}";
     server.deploy(&format!("{{name: web, image: v1, replicas: 2, update: {update}}}")).await;
     server.until_rollout("web", RolloutState::Succeeded).await;
