@@ -29,14 +29,20 @@ need_root() {
     [ "$(id -u)" -eq 0 ] || die "root is needed for namespaces, WireGuard and Docker: sudo $0"
 }
 
-# Installs those of the named Debian packages that are missing.
-install_missing() {
-    local package missing=()
-    command -v dpkg-query >/dev/null || die "this script sets up Debian 12; elsewhere install: $*"
+# Those of the named Debian packages that are not installed, a line each.
+missing_packages() {
+    local package
     for package in "$@"; do
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
-            missing+=("$package")
+            printf '%s\n' "$package"
     done
+}
+
+# Installs those of the named Debian packages that are missing.
+install_missing() {
+    local missing
+    command -v dpkg-query >/dev/null || die "this script sets up Debian 12; elsewhere install: $*"
+    mapfile -t missing < <(missing_packages "$@")
     [ ${#missing[@]} -gt 0 ] || return 0
     step "installing Debian packages: ${missing[*]}"
     local log
@@ -52,16 +58,13 @@ install_missing() {
 
 # Has the named Debian packages; without root it says which are missing.
 need_packages() {
-    local package missing=()
+    local missing
     if [ "$(id -u)" -eq 0 ]; then
         install_missing "$@"
         return
     fi
     command -v dpkg-query >/dev/null || return 0
-    for package in "$@"; do
-        dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
-            missing+=("$package")
-    done
+    mapfile -t missing < <(missing_packages "$@")
     [ ${#missing[@]} -eq 0 ] || die "install these first: ${missing[*]}"
 }
 
@@ -88,6 +91,11 @@ find_cargo() {
     version=$(rustc --version | cut -d' ' -f2)
     printf '%s\n%s\n' "$RUST_MINIMUM" "$version" | sort -VC ||
         die "Rust $version is too old: $RUST_MINIMUM or newer is needed (rustup update stable)"
+}
+
+# The version of the workspace in this directory.
+workspace_version() {
+    sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml
 }
 
 # Where cargo puts the programs of the development profile.

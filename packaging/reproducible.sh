@@ -54,8 +54,3 @@ reproducibly() {
     CFLAGS="${maps[*]/#/-ffile-prefix-map=}"
     export CARGO_TARGET_DIR=$WORK/build CARGO_ENCODED_RUSTFLAGS CFLAGS
 }
-
-# The version of the workspace in this directory.
-workspace_version() {
-    sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml
-}

@@ -13,6 +13,7 @@ mod commented;
 mod fields;
 mod page;
 
+use std::fmt::Debug;
 use std::path::Path;
 
 use clap::{Arg, Args, Command};
@@ -127,6 +128,28 @@ impl Reference {
             tables.push(table(shape, examples, shapes)?);
         }
         Ok(Self { program, file, tables })
+    }
+
+    /// Compares what is shown with what the program makes of a file's text: each key is read alone,
+    /// and what is shown as a default is one. Reading is `load`'s to fail at.
+    pub fn hold_values<T: Debug + PartialEq>(
+        &self,
+        load: impl Fn(&str) -> T,
+    ) -> Result<(), String> {
+        let (shown, nothing) = (load(&self.commented()), load(""));
+        if shown != nothing {
+            return Err(format!(
+                "the file in which nothing is said says {shown:?}, not {nothing:?}"
+            ));
+        }
+        for trial in self.trials() {
+            let with = load(&trial.with);
+            let without = trial.without.map(|text| load(&text));
+            if let Some(without) = without.filter(|without| *without != with) {
+                return Err(format!("{} is not the default: {with:?}, not {without:?}", trial.key));
+            }
+        }
+        Ok(())
     }
 
     /// Compares the file that packages install, and the program's part of `docs/configuration.md`,

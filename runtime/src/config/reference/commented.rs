@@ -11,18 +11,18 @@ const WIDTH: usize = 96;
 /// A key tried on its own: the file with it is read, and where it says the default, it changes
 /// nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trial {
+pub(super) struct Trial {
     /// Its dotted name.
-    pub key: String,
+    pub(super) key: String,
     /// A file with the key, and as much else as its table needs.
-    pub with: String,
+    pub(super) with: String,
     /// The same file without it, where the key's example is its default.
-    pub without: Option<String>,
+    pub(super) without: Option<String>,
 }
 
 impl Reference {
     /// The whole file, in which nothing is said.
-    pub fn commented(&self) -> String {
+    pub(super) fn commented(&self) -> String {
         let (program, file) = (self.program, self.file);
         let check = program.split(' ').next().unwrap_or(program);
         let mut out = format!(
@@ -37,7 +37,7 @@ impl Reference {
     }
 
     /// Each key on its own.
-    pub fn trials(&self) -> Vec<Trial> {
+    pub(super) fn trials(&self) -> Vec<Trial> {
         let whole = |leave_out: Option<(&str, &str)>| -> toml::Table { self.examples(leave_out) };
         let mut trials = Vec::new();
         for table in &self.tables {
