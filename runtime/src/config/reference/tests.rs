@@ -94,6 +94,22 @@ fn each_key_is_tried_on_its_own() {
 }
 
 #[test]
+fn a_default_that_is_none_and_a_file_that_says_something_are_told() {
+    let port = |default: u16| {
+        move |text: &str| {
+            let file: toml::Table = text.parse().unwrap();
+            file.get("port").map_or(default.into(), |port| port.as_integer().unwrap())
+        }
+    };
+    let reference = sample(EXAMPLES).unwrap();
+    reference.hold_values(port(7400)).unwrap();
+    let told = reference.hold_values(port(7401)).unwrap_err();
+    assert_eq!(told, "port is not the default: 7400, not 7401");
+    let told = reference.hold_values(str::is_empty).unwrap_err();
+    assert_eq!(told, "the file in which nothing is said says false, not true");
+}
+
+#[test]
 fn what_is_missing_or_too_much_is_told() {
     for (examples, words) in [
         ("port = 7400\n[[rules]]\nabout = \"x\"\nstrict = false", "name has no example"),
